@@ -1,0 +1,8 @@
+"""The one exception that a person sees."""
+
+
+class UserError(Exception):
+    """Something that a person can put right: one line saying what is wrong, where, and what to do.
+
+    The command line prints the line and exits with 1; nothing else in the house catches it.
+    """

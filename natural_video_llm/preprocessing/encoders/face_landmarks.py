@@ -1,0 +1,218 @@
+"""478 points of the largest face in a picture, tracked from frame to frame.
+
+Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range detector
+(Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
+arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from natural_video_llm.errors import UserError
+
+POINTS = 478
+RIGHT_EYE_OUTER, LEFT_EYE_OUTER = 33, 263
+
+_DETECTOR_FILE = "face_detector.tflite"
+_MESH_FILE = "face_landmarks_detector.tflite"
+_DETECTOR_SIDE_PX = 128
+_MESH_SIDE_PX = 256
+_MIN_SCORE = 0.5
+_MAX_OVERLAP = 0.3
+_REGION_SCALE = 1.5
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """One face in one picture.
+
+    points: [478, 3] float32, x and y in pixels of the whole picture, z in the same scale (smaller is nearer).
+    score: how sure the mesh net is that there is a face, 0 to 1.
+    faces: how many faces the detector saw, None where it did not have to run.
+    """
+
+    points: np.ndarray
+    score: float
+    faces: int | None
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A square on the picture, turned by `angle` radians (clockwise on the screen)."""
+
+    centre_px: np.ndarray
+    side_px: float
+    angle: float
+
+    def to_picture(self) -> np.ndarray:
+        """[2, 3] affine map from the mesh net's crop to the picture."""
+        step = self.side_px / _MESH_SIDE_PX
+        axes = step * _turn(self.angle)
+        corner = self.centre_px - axes @ np.full(2, _MESH_SIDE_PX / 2)
+        return np.column_stack([axes, corner])
+
+
+class FaceLandmarker:
+    """Finds and follows one face; the largest one where there are several.
+
+    Raises `UserError` where `task_file` is no bundle with the two nets.
+    """
+
+    def __init__(self, task_file: Path, threads: int = 1) -> None:
+        nets = _read_nets(task_file)
+        self._detector = _Net(nets[_DETECTOR_FILE], threads)
+        self._mesh = _Net(nets[_MESH_FILE], threads)
+        self._anchors = _anchors()
+        self._track: _Region | None = None
+
+    def reset(self) -> None:
+        """Forgets the face that is being followed."""
+        self._track = None
+
+    def __call__(self, rgb: np.ndarray) -> FaceObservation | None:
+        """The face in `rgb` [H, W, 3] uint8, or None; raises `ValueError` for any other kind of array."""
+        if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
+            raise ValueError(f"a picture must be [H, W, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
+        rgb = np.ascontiguousarray(rgb)
+        faces = None
+        points, score = self._observe(rgb, self._track)
+        if points is None:
+            region, faces = self._detect(rgb)
+            points, score = self._observe(rgb, region)
+        self._track = None if points is None else _region_of(points)
+        return None if points is None else FaceObservation(points, score, faces)
+
+    def _observe(self, rgb: np.ndarray, region: _Region | None) -> tuple[np.ndarray | None, float]:
+        """Points [478, 3] of the face in `region` and the score; no points where the net sees no face."""
+        if region is None:
+            return None, 0.0
+        to_picture = region.to_picture()
+        crop = cv2.warpAffine(
+            rgb, to_picture, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        )
+        raw_points, raw_presence = self._mesh(crop * np.float32(1 / 255))[:2]
+        score = float(_sigmoid(raw_presence.reshape(())))
+        if score < _MIN_SCORE:
+            return None, score
+        points = raw_points.reshape(POINTS, 3).astype(np.float64)
+        points[:, :2] = points[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
+        points[:, 2] *= region.side_px / _MESH_SIDE_PX
+        return points.astype(np.float32), score
+
+    def _detect(self, rgb: np.ndarray) -> tuple[_Region | None, int]:
+        """Region of the largest face, and how many faces there are."""
+        height, width = rgb.shape[:2]
+        scale = _DETECTOR_SIDE_PX / max(height, width)
+        small = cv2.resize(
+            rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+        )
+        top, left = (_DETECTOR_SIDE_PX - small.shape[0]) // 2, (_DETECTOR_SIDE_PX - small.shape[1]) // 2
+        canvas = np.full((_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX, 3), -1.0, dtype=np.float32)
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
+
+        raw_boxes, raw_scores = self._detector(canvas)
+        boxes = raw_boxes.reshape(-1, 8, 2).astype(np.float64)
+        boxes[:, [0, 2, 3, 4, 5, 6, 7]] += self._anchors[:, None]
+        faces = _distinct(boxes, _sigmoid(raw_scores.reshape(-1)))
+        if not faces:
+            return None, 0
+        centre, size, right_eye, left_eye = max(faces, key=lambda face: np.prod(face[1]))[:4]
+        region = _Region(
+            centre_px=(centre - (left, top)) / scale,
+            side_px=_REGION_SCALE * float(size.max()) / scale,
+            angle=_angle(right_eye, left_eye),
+        )
+        return region, len(faces)
+
+
+class _Net:
+    """One TFLite net held in memory: input [H, W, C] float32 → its outputs in file order."""
+
+    def __init__(self, content: bytes, threads: int) -> None:
+        self._interpreter = Interpreter(model_content=content, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
+
+    def __call__(self, picture: np.ndarray) -> list[np.ndarray]:
+        self._interpreter.set_tensor(self._input, picture[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(output) for output in self._outputs]
+
+
+def _read_nets(task_file: Path) -> dict[str, bytes]:
+    remedy = "delete it and fetch it again, or give the path of MediaPipe's face_landmarker.task"
+    try:
+        with zipfile.ZipFile(task_file) as bundle:
+            return {name: bundle.read(name) for name in (_DETECTOR_FILE, _MESH_FILE)}
+    except KeyError as error:
+        raise UserError(f"{task_file}: the bundle lacks {error.args[0]!r}; {remedy}") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{task_file}: not a readable face model bundle ({error}); {remedy}") from error
+
+
+def _anchors() -> np.ndarray:
+    """[896, 2] centres (x, y) in detector pixels: two on each cell of a 16x16 grid, then six on each of 8x8."""
+    grids = []
+    for cells, repeats in ((16, 2), (8, 6)):
+        centres = (np.arange(cells) + 0.5) * (_DETECTOR_SIDE_PX / cells)
+        x, y = np.meshgrid(centres, centres)
+        grids.append(np.repeat(np.stack([x.ravel(), y.ravel()], axis=1), repeats, axis=0))
+    return np.concatenate(grids)
+
+
+def _distinct(boxes: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Faces [8, 2] (centre, size, six key points) that hardly overlap.
+
+    Boxes that overlap the best one are averaged by score, which keeps the face steadier than dropping them
+    (the blending of the BlazeFace paper).
+    """
+    keep = scores >= _MIN_SCORE
+    boxes, scores = boxes[keep], scores[keep]
+    faces = []
+    while len(boxes):
+        same = _overlap(boxes[scores.argmax()], boxes) > _MAX_OVERLAP
+        same[scores.argmax()] = True
+        faces.append(np.average(boxes[same], axis=0, weights=scores[same]))
+        boxes, scores = boxes[~same], scores[~same]
+    return faces
+
+
+def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of one box with each of `boxes` [N, 8, 2] → [N]."""
+    low = np.maximum(box[0] - box[1] / 2, boxes[:, 0] - boxes[:, 1] / 2)
+    high = np.minimum(box[0] + box[1] / 2, boxes[:, 0] + boxes[:, 1] / 2)
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    union = np.prod(box[1]) + np.prod(boxes[:, 1], axis=1) - shared
+    return shared / np.maximum(union, 1e-9)
+
+
+def _region_of(points: np.ndarray) -> _Region:
+    """Where to look in the next frame: the square around the points, turned with the eyes, and then some."""
+    flat = points[:, :2].astype(np.float64)
+    angle = _angle(flat[RIGHT_EYE_OUTER], flat[LEFT_EYE_OUTER])
+    upright = flat @ _turn(angle)
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    return _Region(
+        centre_px=_turn(angle) @ ((low + high) / 2),
+        side_px=_REGION_SCALE * float((high - low).max()),
+        angle=angle,
+    )
+
+
+def _turn(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _angle(right_eye: np.ndarray, left_eye: np.ndarray) -> float:
+    across = left_eye - right_eye
+    return float(np.arctan2(across[1], across[0]))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -100, 100)))

@@ -1,0 +1,87 @@
+"""The lines of `session.jsonl`: one event each, told apart by the field `event`.
+
+Times are seconds since session start on the monotonic clock. Fields that this version does not know are kept as
+they are, so that an older tool never strips what a newer one wrote.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+SCHEMA_VERSION = 1
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class SessionStart(_Event):
+    """First line. Ties the session's clock to the wall clock and says who is filmed and on whose word.
+
+    `monotonic_s` is the machine's monotonic clock at time 0: a second process on the same machine subtracts it from
+    its own reading and so shares the clock. It is None where no clock was running (imported and generated sessions).
+    `split` is set where the data comes with its own division: such sessions train and test as marked.
+    """
+
+    event: Literal["session_start"] = "session_start"
+    schema_version: int = SCHEMA_VERSION
+    session_id: str
+    started_utc: str
+    monotonic_s: float | None = None
+    filmed_speaker: str
+    consent: str
+    split: Literal["train", "test"] | None = None
+
+
+class VideoSegmentStart(_Event):
+    event: Literal["video_segment_start"] = "video_segment_start"
+    t: float
+    file: str
+
+
+class VideoSegmentEnd(_Event):
+    """The segment is whole: only files named by such an event are read."""
+
+    event: Literal["video_segment_end"] = "video_segment_end"
+    t: float
+    file: str
+    frames: int
+    dropped: int = 0
+
+
+class Text(_Event):
+    """What somebody typed, said or was shown.
+
+    `char_times[i]` is when character i appeared; None where only words or the whole utterance could be timed.
+    `word_times` holds (start of the word in the text, end, t_start, t_end) for `timing == "word"`.
+    """
+
+    event: Literal["text"] = "text"
+    speaker: str
+    text: str
+    t_start: float
+    t_end: float
+    timing: Literal["char", "word", "utterance"]
+    char_times: list[float] | None = None
+    word_times: list[tuple[int, int, float, float]] | None = None
+
+    @model_validator(mode="after")
+    def _times_fit_the_text(self) -> "Text":
+        if self.t_end < self.t_start:
+            raise ValueError("t_end lies before t_start")
+        if self.timing == "char" and (self.char_times is None or len(self.char_times) != len(self.text)):
+            raise ValueError("timing 'char' needs one time for each character of the text")
+        if self.timing == "word" and not self.word_times:
+            raise ValueError("timing 'word' needs word_times")
+        return self
+
+
+class SessionEnd(_Event):
+    event: Literal["session_end"] = "session_end"
+    t: float
+
+
+Event = Annotated[
+    SessionStart | VideoSegmentStart | VideoSegmentEnd | Text | SessionEnd, Field(discriminator="event")
+]
+EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
