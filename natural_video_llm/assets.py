@@ -100,6 +100,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _in_cache(name: str, make: Callable[[Path], None]) -> Path:
     """The cache entry `name`, made beside and renamed, so that it is never half there."""
     target = cache_dir() / name

@@ -20,7 +20,8 @@ class SessionStart(_Event):
 
     `monotonic_s` is the machine's monotonic clock at time 0: a second process on the same machine subtracts it from
     its own reading and so shares the clock. It is None where no clock was running (imported and generated sessions).
-    `split` is set where the data comes with its own division: such sessions train and test as marked.
+    `person` names who is filmed across sessions, where one person has several; without it each session counts as
+    another person. `split` is set where the data comes with its own division: such sessions train and test as marked.
     """
 
     event: Literal["session_start"] = "session_start"
@@ -29,6 +30,7 @@ class SessionStart(_Event):
     started_utc: str
     monotonic_s: float | None = None
     filmed_speaker: str
+    person: str | None = None
     consent: str
     split: Literal["train", "test"] | None = None
 

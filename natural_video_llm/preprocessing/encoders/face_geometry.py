@@ -41,10 +41,11 @@ class _ReferenceHead:
 class FaceGeometryEncoder:
     """Pictures, one after the other → one latent [1440] float16 each, or None where no face is seen.
 
-    The first 1434 numbers are [478, 3] points in the head's own frame: x to the picture's right, y down, z away
-    from the camera, origin in the centroid of the rigid points, unit the distance between the outer corners of
-    the eyes. The last six are the pose: rotation vector in radians (3), the origin's place on the picture
-    relative to its middle, x and y, in picture widths (2), natural logarithm of the unit in picture widths (1).
+    The first 1434 numbers are [478, 3] points in the head's own frame: x to the picture's right, y down, z
+    away from the camera, origin in the centroid of the rigid points, unit the distance between the outer
+    corners of the eyes. The last six are the pose: rotation vector in radians (3), the origin's place on the
+    picture relative to its middle, x and y, in picture widths (2), natural logarithm of the unit in picture
+    widths (1). Upright, which is no rotation, means the top of the forehead straight above the chin.
 
     The latents depend on nothing but the pictures since the last `reset()`.
     Raises `UserError` where `task_file` is no usable model bundle.
@@ -53,8 +54,9 @@ class FaceGeometryEncoder:
     name = "face-geometry"
     latent_size = _SHAPE_SIZE + _POSE_SIZE
     units = (
-        "478 points x, y, z in the head's frame in distances between the outer eye corners; head rotation vector "
-        "in radians; head centre x, y from the picture's middle in picture widths; ln(eye distance / picture width)"
+        "478 points x, y, z in the head's frame, in distances between the outer eye corners; head rotation "
+        "vector in radians; head centre x, y from the picture's middle in picture widths; "
+        "ln(eye distance / picture width)"
     )
 
     def __init__(self, task_file: Path, threads: int = 1) -> None:
@@ -100,7 +102,7 @@ def mirror_latent(latents: np.ndarray) -> np.ndarray:
 
 
 def rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The rotation R [3, 3] that makes R @ source[i] fit target[i] best, both [N, 3] about their centroids."""
+    """The rotation R [3, 3] that makes R @ source[i] fit target[i] best, [N, 3] about their centroids."""
     u, _, vt = np.linalg.svd((source - source.mean(axis=0)).T @ (target - target.mean(axis=0)))
     # Without the sign a flat or mirrored set of points could be fitted by a reflection.
     handedness = np.sign(np.linalg.det(u @ vt))

@@ -1,7 +1,7 @@
 """478 points of the largest face in a picture, tracked from frame to frame.
 
-Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range detector
-(Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
+Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range
+detector (Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
 arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed.
 """
 
@@ -60,13 +60,14 @@ class _Region:
 class FaceLandmarker:
     """Finds and follows one face; the largest one where there are several.
 
+    A face narrower than about a ninth of the longer side of the picture is not found, but is followed.
+
     Raises `UserError` where `task_file` is no bundle with the two nets.
     """
 
     def __init__(self, task_file: Path, threads: int = 1) -> None:
-        nets = _read_nets(task_file)
-        self._detector = _Net(nets[_DETECTOR_FILE], threads)
-        self._mesh = _Net(nets[_MESH_FILE], threads)
+        nets = _load_nets(task_file, threads)
+        self._detector, self._mesh = nets[_DETECTOR_FILE], nets[_MESH_FILE]
         self._anchors = _anchors()
         self._track: _Region | None = None
 
@@ -145,19 +146,20 @@ class _Net:
         return [self._interpreter.get_tensor(output) for output in self._outputs]
 
 
-def _read_nets(task_file: Path) -> dict[str, bytes]:
+def _load_nets(task_file: Path, threads: int) -> dict[str, _Net]:
     remedy = "delete it and fetch it again, or give the path of MediaPipe's face_landmarker.task"
     try:
         with zipfile.ZipFile(task_file) as bundle:
-            return {name: bundle.read(name) for name in (_DETECTOR_FILE, _MESH_FILE)}
-    except KeyError as error:
-        raise UserError(f"{task_file}: the bundle lacks {error.args[0]!r}; {remedy}") from error
-    except (OSError, zipfile.BadZipFile) as error:
+            missing = {_DETECTOR_FILE, _MESH_FILE} - set(bundle.namelist())
+            if missing:
+                raise UserError(f"{task_file}: the bundle lacks {', '.join(sorted(missing))}; {remedy}")
+            return {name: _Net(bundle.read(name), threads) for name in (_DETECTOR_FILE, _MESH_FILE)}
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{task_file}: not a readable face model bundle ({error}); {remedy}") from error
 
 
 def _anchors() -> np.ndarray:
-    """[896, 2] centres (x, y) in detector pixels: two on each cell of a 16x16 grid, then six on each of 8x8."""
+    """[896, 2] centres (x, y) in detector pixels: two in each cell of a 16x16 grid, six of 8x8."""
     grids = []
     for cells, repeats in ((16, 2), (8, 6)):
         centres = (np.arange(cells) + 0.5) * (_DETECTOR_SIDE_PX / cells)

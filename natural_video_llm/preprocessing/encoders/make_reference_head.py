@@ -21,10 +21,11 @@ from natural_video_llm.preprocessing.encoders.face_landmarks import (
     FaceLandmarker,
 )
 
-# What expressions hardly move: the midline of forehead and nose, and one side of forehead, temple, eye corners
-# and nose; the mirror gives the other side.
+# What expressions hardly move: a midline, and one side of which the mirror gives the other.
 _RIGID_MIDLINE = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4)
-_RIGID_SIDE = (33, 133, 130, 243, 122, 196, 3, 51, 193, 245, 188, 174, 127, 162, 21, 54, 103, 67, 109, 139, 34, 143)
+_RIGID_FOREHEAD_AND_TEMPLE = (109, 67, 103, 54, 21, 162, 127, 139, 34, 143)
+_RIGID_EYE_AND_NOSE = (33, 130, 133, 243, 245, 193, 188, 122, 174, 196, 3, 51)
+_RIGID_SIDE = (*_RIGID_FOREHEAD_AND_TEMPLE, *_RIGID_EYE_AND_NOSE)
 
 _FOREHEAD_TOP, _CHIN = 10, 152
 _MIRROR_X = np.array([-1, 1, 1])
@@ -66,6 +67,7 @@ def _in_eye_units(points: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Writes the file beside this module."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task_file", type=Path, help="MediaPipe's face_landmarker.task")
     landmarker = FaceLandmarker(parser.parse_args().task_file)
@@ -74,7 +76,7 @@ def main() -> None:
     if face is None:
         raise SystemExit("no face found in the portrait")
     head, mirror = symmetric_head(face.points.astype(np.float64))
-    rigid = sorted({*_RIGID_MIDLINE, *_RIGID_SIDE, *mirror[list(_RIGID_SIDE)].tolist()})
+    rigid = sorted({*_RIGID_MIDLINE, *_RIGID_SIDE, *mirror[[*_RIGID_SIDE]].tolist()})
     content = {
         "source": "skimage.data.astronaut (NASA, public domain) through face_landmarks_detector.tflite",
         "points": np.round(head, 5).tolist(),

@@ -1,0 +1,250 @@
+"""`nvllm`: one verb a stage. Imports are inside the verbs, so that `nvllm --help` answers at once."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional
+
+from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
+from natural_video_llm.console import bar, console, emit
+from natural_video_llm.errors import UserError
+from natural_video_llm.training.options import TrainOptions
+
+_CORES = os.cpu_count() or 1
+
+
+def sample(
+    out: Positional[Path],
+    people: int = 24,
+    held_out_people: int = 6,
+    held_out_messages: int = 30,
+    turns: int = 30,
+    rate_hz: float = 15,
+    seed: int = 0,
+    workers: int = _CORES,
+    json: bool = False,
+) -> None:
+    """Make sessions of the sample speaker: a portrait brought to life, so that no camera is needed.
+
+    Args:
+        out: folder for the sessions.
+        people: how many different faces.
+        held_out_people: how many of them are for testing only.
+        held_out_messages: how many messages only those say.
+        turns: messages a person.
+        rate_hz: frames a second.
+        seed: the same seed gives the same sessions.
+        workers: processes.
+        json: progress as JSON lines.
+    """
+    from natural_video_llm.capture.sample_speaker import write_sample_sessions
+
+    with bar("sample speakers", json) as progress:
+        write_sample_sessions(
+            out,
+            face_landmarker_file(),
+            people=people,
+            held_out_people=held_out_people,
+            held_out_messages=held_out_messages,
+            turns=turns,
+            rate_hz=rate_hz,
+            seed=seed,
+            workers=workers,
+            progress=progress.update,
+        )
+
+
+def import_(folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False) -> None:
+    """Turn clips with word timings into session folders, one a clip.
+
+    A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools write it),
+    .vtt or .srt.
+
+    Args:
+        folder: where the clips are.
+        out: folder for the sessions.
+        person: who is filmed in all of the clips; the folder's name by default.
+        json: progress as JSON lines.
+    """
+    from natural_video_llm.sessions.importers import import_clips
+
+    with bar("clips", json) as progress:
+        import_clips(folder, out, person or folder.resolve().name, progress.update)
+
+
+def extract(
+    sessions: Positional[Path],
+    encoder: str = "face-geometry",
+    weights: Path | None = None,
+    workers: int = _CORES,
+    json: bool = False,
+) -> None:
+    """Video → latents, for every finished segment that has none yet.
+
+    Args:
+        sessions: a session folder or a folder of them.
+        encoder: face-geometry.
+        weights: the encoder's weights; the pinned default where left out.
+        workers: processes.
+        json: progress as JSON lines.
+    """
+    from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
+    from natural_video_llm.sessions.folder import find_sessions
+
+    found = find_sessions(sessions)
+    total = sum(len(s.finished_segments) for s in found)
+    frames = faces = 0
+    with bar("segments", json) as progress:
+        segments = extract_segments(found, encoder, weights or face_landmarker_file(), workers)
+        for done, segment in enumerate(segments, start=1):
+            frames, faces = frames + segment.frames, faces + segment.faces
+            progress.update(done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames)
+    if frames and not faces:
+        raise UserError(f"{sessions}: no face in any of {frames} frames; check light, distance and camera")
+
+
+def align(
+    sessions: Positional[Path],
+    llm: str = DEFAULT_LLM,
+    encoder: str = "face-geometry",
+    window_s: float = 4.0,
+    json: bool = False,
+) -> None:
+    """Text ↔ latents: gives every token its time and its stretch of latents.
+
+    Args:
+        sessions: a session folder or a folder of them, extracted.
+        llm: whose tokenizer cuts the text: the default's name, a folder or a Hub id.
+        encoder: whose latents.
+        window_s: how far back a token may see, in seconds.
+        json: progress as JSON lines.
+    """
+    from natural_video_llm.checkpoint import load_tokenizer
+    from natural_video_llm.preprocessing.align_text_video import align_session
+    from natural_video_llm.sessions.folder import find_sessions
+
+    found = find_sessions(sessions)
+    tokenizer = load_tokenizer(llm)
+    with bar("sessions", json) as progress:
+        for done, session in enumerate(found, start=1):
+            count = align_session(session, tokenizer, llm, encoder, window_s)
+            progress.update(done, len(found), utterances=count)
+
+
+def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
+    """Train an adapter on aligned sessions, and its text-only twin.
+
+    Args:
+        options: what to train, on what, for how long.
+        json: progress as JSON lines.
+    """
+    from natural_video_llm.training.train import Progress
+    from natural_video_llm.training.train import train as run_training
+
+    with bar("training", json) as progress:
+
+        def report(now: Progress) -> None:
+            note = f"{now.model} {now.bits:.2f} bits/token, {now.left_s / 60:.1f} min left"
+            progress.update(
+                now.step, now.steps, note, model=now.model, bits=now.bits, contrastive=now.contrastive, left_s=now.left_s
+            )
+
+        run_training(options, report)
+    if not json:
+        console.print(f"trained: {options.out} (next: nvllm eval {options.out})", markup=False)
+
+
+def eval_(run: Positional[Path], json: bool = False) -> None:
+    """Find out whether a run uses the right face at the right time; writes eval.json.
+
+    Args:
+        run: a run folder.
+        json: print eval.json instead of tables.
+    """
+    from natural_video_llm.evaluation.eval import evaluate
+    from natural_video_llm.evaluation.tables import print_evidence
+
+    with console.status("evaluating") as status:
+        result, _ = evaluate(run, lambda text: status.update(text) if not json else None)
+    if json:
+        emit(**result)
+    else:
+        print_evidence(result, console)
+        console.print(f"figures: {run / 'eval.json'}", markup=False)
+
+
+def chat(
+    run: Positional[Path],
+    camera: int = 0,
+    video: Path | None = None,
+    say: tuple[str, ...] = (),
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> None:
+    """Talk to a run in the terminal; every word is written with the newest face in view.
+
+    Args:
+        run: a run folder.
+        camera: number of the camera.
+        video: a file in the camera's place, played at its own speed.
+        say: messages to send one after the other in place of the keyboard.
+        temperature: 0 always takes the likeliest word.
+        seed: of the sampling.
+    """
+    from natural_video_llm.inference.realtime_interaction import talk
+
+    talk(run, video if video is not None else camera, say, temperature, seed)
+
+
+_LATER = {
+    "capture video": "recording a camera",
+    "capture text": "recording a keyboard",
+    "capture both": "recording camera and keyboard",
+    "serve": "the page and the API",
+    "sessions list": "listing sessions",
+    "sessions show": "showing a session",
+    "sessions export": "exporting a session",
+    "sessions delete": "deleting a session",
+    "doctor": "checking this machine",
+}
+
+
+def _later(verb: str, what: str) -> Callable[[], None]:
+    def refuse() -> None:
+        console.print(f"nvllm {verb}: {what} is planned and not built yet", markup=False)
+        raise SystemExit(2)
+
+    refuse.__doc__ = f"{what[0].upper()}{what[1:]} (planned, not built yet)."
+    return refuse
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "sample": sample,
+    "import": import_,
+    "extract": extract,
+    "align": align,
+    "train": train,
+    "eval": eval_,
+    "chat": chat,
+    **{verb: _later(verb, what) for verb, what in _LATER.items()},
+}
+
+
+def main() -> None:
+    """Entry point: 0 when the work is done, 1 on a person's mistake, 2 on wrong usage, 130 after Ctrl-C."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            VERBS,
+            prog="nvllm",
+            description="A language model that reads the face in front of it: record, extract, align, train, "
+            "evaluate, talk.",
+        )
+    except UserError as error:
+        print(f"nvllm: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("nvllm: stopped", file=sys.stderr)
+        raise SystemExit(130) from None

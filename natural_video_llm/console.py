@@ -1,0 +1,44 @@
+"""What the command line shows: progress bars for people, JSON lines for machines."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console()
+
+
+class Bar:
+    """Progress of one long job: a bar on a terminal, a JSON line at each update with `as_json`."""
+
+    def __init__(self, name: str, progress: Progress | None):
+        self._name, self._progress = name, progress
+        self._task = progress.add_task(name, total=None) if progress else None
+
+    def update(self, done: int, total: int, note: str = "", **figures: Any) -> None:
+        if self._progress is None or self._task is None:
+            emit(progress=self._name, done=done, total=total, **figures)
+        else:
+            self._progress.update(
+                self._task, completed=done, total=total, description=f"{self._name} {note}".strip()
+            )
+
+
+@contextmanager
+def bar(name: str, as_json: bool) -> Iterator[Bar]:
+    if as_json:
+        yield Bar(name, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        yield Bar(name, progress)
+
+
+def emit(**fields: Any) -> None:
+    """One JSON object on a line of its own."""
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,46 @@
+"""The evidence as tables on a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_evidence(result: dict[str, Any], console: Console) -> None:
+    """Print what `evaluate` found: conditions, choices, and replies side by side."""
+    data = result["data"]
+    title = f"{data['utterances']} held-out utterances, {data['people']} people, 95 % intervals"
+    table = Table("face shown", "bits per token", "true saves, bits per word", title=title)
+    for name, figures in result["conditions"].items():
+        saved = "" if name == "true" else _interval(figures["true_saves_per_word"], "+.3f")
+        table.add_row(name, _interval(figures["bits_per_token"], ".3f"), saved)
+    console.print(table)
+    if "choices" in result:
+        console.print(_choices_table(result["choices"]))
+    if result.get("replies"):
+        console.print(_replies_table(result["replies"]))
+
+
+def _choices_table(choices: dict[str, Any]) -> Table:
+    names = [name for name in choices if name != "candidates"]
+    pairs = list(choices[names[0]]["order_pairs"])
+    title = f"choosing among {choices['candidates']} replies by what the face adds"
+    table = Table("face shown", "right", "choice bits", *pairs, title=title)
+    for name in names:
+        figures = choices[name]
+        shares = [_interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
+        table.add_row(name, _interval(figures["right"], ".2f"), _interval(figures["choice_bits"], ".2f"), *shares)
+    return table
+
+
+def _replies_table(replies: list[dict[str, Any]]) -> Table:
+    table = Table("face shown", "answered there", "reply", "bits moved", title=f"replies to {replies[0]['message']!r}")
+    for reply in replies:
+        table.add_row(reply["face"], reply["answered_there"], reply["reply"], f"{reply['moved_bits']:.2f}")
+    table.show_lines = True
+    return table
+
+
+def _interval(figures: list[float], style: str) -> str:
+    value, low, high = (format(x, style) for x in figures)
+    return f"{value} [{low}, {high}]"

@@ -1,0 +1,296 @@
+"""Any Hugging Face causal LM, with gated cross-attention to the face as it is when each next token appears.
+
+After Flamingo (Alayrac et al. 2022): blocks between frozen layers, tanh gates that start at zero. Ours are aligned
+in seconds instead of by position in the prompt.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from natural_video_llm.models.face import Face
+from natural_video_llm.models.loss import ContrastiveHead
+from natural_video_llm.models.temporal_encoder import RelativeTime, TemporalTransformer, TimedAttention
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "adapter.safetensors"
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """Everything that, beside the weights, makes an adapter; saved as config.json.
+
+    Args:
+        base_llm, base_llm_sha256: which LLM it was trained on; never copied in.
+        encoder, encoder_sha256: which latents it reads, and the encoder weights that made them.
+        latent_size: numbers a frame, neutral-relative half included.
+        window_s: how far back a token sees.
+        reach_s: how far back one layer of the temporal encoder sees.
+        fusion_layers: the LLM's layers before which a block stands.
+        lora_rank: 0 leaves the LLM frozen; else LoRA of that rank from the first fusion layer upwards.
+    """
+
+    base_llm: str
+    base_llm_sha256: str
+    encoder: str
+    encoder_sha256: str
+    latent_size: int
+    fusion_layers: tuple[int, ...]
+    window_s: float = 4.0
+    reach_s: float = 1.0
+    components: int = 64
+    face_size: int = 192
+    heads: int = 6
+    temporal_layers: int = 2
+    lora_rank: int = 0
+    neutral_memory_s: float = 20.0
+
+
+class FusionOutput(NamedTuple):
+    """logits [batch, tokens, vocabulary], or [kept, vocabulary] where `keep` chose positions; the LLM's cache; hidden
+    states below the fusion [batch, tokens, hidden] and encodings [batch, frames, face_size] (None without a face)."""
+
+    logits: Tensor
+    past_key_values: Any
+    text_hidden: Tensor | None
+    encodings: Tensor | None
+
+
+class FusionBlock(nn.Module):
+    """x + gate * attention to the face, then x + gate * feed-forward; both gates start at zero."""
+
+    def __init__(self, hidden_size: int, face_size: int, heads: int, bumps: int):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.attention = TimedAttention(hidden_size, face_size, face_size, heads, bumps)
+        self.attention_gate = nn.Parameter(torch.zeros(1))
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden_size),
+            nn.Linear(hidden_size, 2 * face_size),
+            nn.GELU(),
+            nn.Linear(2 * face_size, hidden_size),
+        )
+        self.feed_forward_gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, hidden: Tensor, sight: "_Sight") -> Tensor:
+        """hidden [batch, tokens, hidden_size] -> same"""
+        x = hidden.float()
+        attended = self.attention(self.attention_norm(x), sight.keys, sight.time_features, sight.visible)
+        x = x + self.attention_gate.tanh() * attended
+        x = x + self.feed_forward_gate.tanh() * self.feed_forward(x)
+        return x.to(hidden.dtype)
+
+
+class _Sight(NamedTuple):
+    """What the tokens of one forward pass can see: keys [batch, 1 + frames, face_size] (the learned absence first),
+    time_features [batch, tokens, 1 + frames, bumps], visible [batch, tokens, 1 + frames]."""
+
+    keys: Tensor
+    time_features: Tensor
+    visible: Tensor
+
+
+class NaturalVideoLLM(nn.Module):
+    """A causal LM that sees a face.
+
+    `face=None` bypasses every adapter: the base LLM, bit for bit. `Face.absent(...)` is something else: the adapted
+    model, knowing that nobody is in view.
+    """
+
+    def __init__(self, llm: PreTrainedModel, config: FusionConfig):
+        super().__init__()
+        self.config = config
+        text = llm.config.get_text_config()
+        layers = _decoder_layers(llm, text.num_hidden_layers)
+        if not config.fusion_layers or not all(0 <= i < len(layers) for i in config.fusion_layers):
+            raise ValueError(f"fusion_layers {config.fusion_layers} do not fit an LLM of {len(layers)} layers")
+        llm.requires_grad_(False)
+        if config.lora_rank:
+            _add_lora(llm, config.lora_rank, range(min(config.fusion_layers), len(layers)))
+        self.llm = llm
+        self.temporal_encoder = TemporalTransformer(
+            config.latent_size,
+            config.components,
+            config.face_size,
+            config.heads,
+            config.temporal_layers,
+            config.reach_s,
+        )
+        self.absence = nn.Parameter(torch.randn(config.face_size))
+        self.relative_time = RelativeTime(config.window_s)
+        self.blocks = nn.ModuleDict(
+            {
+                str(i): FusionBlock(text.hidden_size, config.face_size, config.heads, self.relative_time.bumps)
+                for i in config.fusion_layers
+            }
+        )
+        self.contrastive = ContrastiveHead(text.hidden_size, config.face_size)
+        self._sight: _Sight | None = None
+        self._keep: Tensor | None = None
+        self._text_hidden: Tensor | None = None
+        self._hooks = [
+            layers[int(index)].register_forward_pre_hook(self._look(block), with_kwargs=True)
+            for index, block in self.blocks.items()
+        ]
+        head = llm.get_output_embeddings()
+        self._hooks.append(head.register_forward_pre_hook(lambda _, args: self._select(args)))
+
+    def detach(self) -> None:
+        """Give the LLM back as it was, so that another adapter can be put onto it."""
+        for hook in self._hooks:
+            hook.remove()
+        for parent in list(self.llm.modules()):
+            for name, child in parent.named_children():
+                if isinstance(child, BaseTunerLayer):
+                    setattr(parent, name, child.get_base_layer())
+
+    @property
+    def memory_s(self) -> float:
+        """Seconds of latents that can still change the next token; older ones need not be kept."""
+        return self.config.window_s + self.temporal_encoder.memory_s
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        query_times: Tensor | None = None,
+        face: Face | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        use_cache: bool = False,
+        keep: Tensor | None = None,
+    ) -> FusionOutput:
+        """Run the LLM over input_ids [batch, tokens].
+
+        Args:
+            query_times: [batch, tokens] float64 seconds; position i looks at the face as it is at query_times[:, i],
+                the time of token i + 1. Needed with a face.
+            face: what was filmed; None for the base LLM.
+            keep: [batch, tokens] bool, positions whose logits are wanted; all by default.
+        """
+        encodings = None
+        if face is not None:
+            if query_times is None:
+                raise ValueError("a face needs query_times")
+            encodings = self.temporal_encoder(face)
+            self._sight = self._see(encodings, query_times, face)
+        self._keep = keep
+        try:
+            with self._adapters(face is not None):
+                out = self.llm(
+                    input_ids=input_ids,
+                    attention_mask=attention_mask,
+                    past_key_values=past_key_values,
+                    use_cache=use_cache,
+                )
+            return FusionOutput(out.logits, out.past_key_values, self._text_hidden, encodings)
+        finally:
+            self._sight = self._keep = self._text_hidden = None
+
+    def _see(self, encodings: Tensor, query_times: Tensor, face: Face) -> _Sight:
+        features, visible = self.relative_time(query_times, face)
+        absence = self.absence.expand(len(encodings), 1, -1)
+        return _Sight(
+            keys=torch.cat([absence.to(encodings.dtype), encodings], dim=1),
+            time_features=nn.functional.pad(features, (0, 0, 1, 0)),
+            visible=nn.functional.pad(visible, (1, 0), value=True),
+        )
+
+    def _look(self, block: FusionBlock) -> Any:
+        def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+            if self._sight is None:
+                return args, kwargs
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if self._text_hidden is None:
+                self._text_hidden = hidden.detach()
+            seen = block(hidden, self._sight)
+            return ((seen, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": seen})
+
+        return hook
+
+    def _select(self, args: tuple) -> tuple:
+        # Flattened before the head: on CPU a bf16 product with a non-contiguous 3-d slice is 20 times slower.
+        return args if self._keep is None else (args[0][self._keep], *args[1:])
+
+    @contextmanager
+    def _adapters(self, enabled: bool) -> Iterator[None]:
+        if not self.config.lora_rank:
+            yield
+            return
+        tuned = [m for m in self.llm.modules() if isinstance(m, BaseTunerLayer)]
+        for module in tuned:
+            module._disable_adapters = not enabled
+        yield
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """Everything but the base LLM's own weights: parameters and buffers by name."""
+        state = self.state_dict()
+        return {k: v for k, v in state.items() if not k.startswith("llm.") or ".lora_" in k}
+
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json and the adapter alone, each beside its place and renamed."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous() for name, tensor in self.adapter_state().items()}
+        save_file(weights, folder / f".{WEIGHTS_FILE}", metadata={"format": "pt"})
+        (folder / f".{CONFIG_FILE}").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            (folder / f".{name}").replace(folder / name)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, llm: PreTrainedModel) -> "NaturalVideoLLM":
+        """Read back what `save_pretrained` wrote, onto a freshly loaded base LLM.
+
+        Raises:
+            FileNotFoundError, KeyError, ValueError: the folder holds no whole adapter.
+        """
+        model = cls(llm, read_config(folder))
+        weights = load_file(folder / WEIGHTS_FILE)
+        expected = model.adapter_state().keys()
+        if weights.keys() != expected:
+            odd = sorted(weights.keys() ^ expected)[:3]
+            raise ValueError(f"{folder / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {', '.join(odd)}")
+        model.load_state_dict(weights, strict=False)
+        return model
+
+
+def read_config(folder: Path) -> FusionConfig:
+    fields = json.loads((folder / CONFIG_FILE).read_text())
+    return FusionConfig(**{**fields, "fusion_layers": tuple(fields["fusion_layers"])})
+
+
+def default_fusion_layers(num_hidden_layers: int) -> tuple[int, ...]:
+    """Every fourth layer of the upper half: the lower half reads words, and needs no gradient while training."""
+    return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, 4)) or (num_hidden_layers - 1,)
+
+
+def _decoder_layers(llm: PreTrainedModel, count: int) -> nn.ModuleList:
+    for module in llm.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ValueError(f"{type(llm).__name__}: no list of {count} decoder layers found")
+
+
+def _add_lora(llm: PreTrainedModel, rank: int, layers: range) -> None:
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        layers_to_transform=list(layers),
+    )
+    inject_adapter_in_model(config, llm)
+    for name, parameter in llm.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)

@@ -1,0 +1,89 @@
+"""Latents on disk: one safetensors file a video segment, written beside and renamed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from natural_video_llm.errors import UserError
+from natural_video_llm.sessions.folder import Session
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What an encoder made of a stretch of video.
+
+    Args:
+        latents: [frames, latent_size] float16; zeros where no face was there.
+        times: [frames] float64, capture time in seconds since session start, rising.
+        present: [frames] bool, a face was there.
+        encoder: the encoder's name.
+        encoder_sha256: SHA-256 of its weights.
+        units: what the numbers mean.
+    """
+
+    latents: np.ndarray
+    times: np.ndarray
+    present: np.ndarray
+    encoder: str
+    encoder_sha256: str
+    units: str
+
+
+def save_latents(path: Path, latents: Latents) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    save_file(
+        {"latents": latents.latents, "times": latents.times, "present": latents.present},
+        beside,
+        metadata={
+            "encoder": latents.encoder,
+            "encoder_sha256": latents.encoder_sha256,
+            "units": latents.units,
+        },
+    )
+    beside.replace(path)
+
+
+def load_latents(path: Path) -> Latents:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in ("latents", "times", "present")}
+        return Latents(**arrays, **{name: metadata[name] for name in ("encoder", "encoder_sha256", "units")})
+    except (SafetensorError, OSError, KeyError) as error:
+        raise UserError(f"{path}: no readable latents ({error}); delete it and run nvllm extract again") from error
+
+
+def load_session_latents(session: Session, encoder: str) -> Latents:
+    """All latents of a session in order of time.
+
+    Raises:
+        UserError: a finished segment has no latents yet, or they come from different weights.
+    """
+    parts = []
+    for segment in session.finished_segments:
+        path = latents_file(session, encoder, segment.file)
+        if not path.exists():
+            raise UserError(f"{path} is missing; run: nvllm extract {session.path}")
+        parts.append(load_latents(path))
+    if not parts:
+        raise UserError(f"{session.path}: no finished video segment, so there is no face to learn from")
+    if len({part.encoder_sha256 for part in parts}) > 1:
+        folder = session.latents_dir(encoder)
+        raise UserError(f"{folder}: latents of different weights; delete the folder and run nvllm extract again")
+    return Latents(
+        np.concatenate([part.latents for part in parts]),
+        np.concatenate([part.times for part in parts]),
+        np.concatenate([part.present for part in parts]),
+        parts[0].encoder,
+        parts[0].encoder_sha256,
+        parts[0].units,
+    )
+
+
+def latents_file(session: Session, encoder: str, video_file: str) -> Path:
+    """Where the latents of a segment belong; `video_file` as the event names it."""
+    return session.latents_dir(encoder) / f"{Path(video_file).stem}.safetensors"

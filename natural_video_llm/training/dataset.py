@@ -1,0 +1,276 @@
+"""Sessions → examples → batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from natural_video_llm.errors import UserError
+from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
+from natural_video_llm.models.face import Face, PersonNeutral
+from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
+from natural_video_llm.sessions.folder import Session
+from natural_video_llm.sessions.latents import load_session_latents
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """A face over time, one row a frame: latents [frames, 2 * latent_size] float16 (as they are, then relative to
+    the person's neutral), times [frames] float64 seconds, present [frames] bool."""
+
+    latents: np.ndarray
+    times: np.ndarray
+    present: np.ndarray
+
+    def between(self, after_s: float, until_s: float) -> "FaceTrack":
+        """Frames with after_s < time <= until_s."""
+        first, last = np.searchsorted(self.times, [after_s, until_s], side="right")
+        return FaceTrack(self.latents[first:last], self.times[first:last], self.present[first:last])
+
+    def later(self, seconds: float) -> "FaceTrack":
+        return replace(self, times=self.times + seconds)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Some turns of a conversation whose last utterance is to be predicted.
+
+    Args:
+        session_id, person: where it comes from; `person` keeps splits apart.
+        prompt, reply: the last message (empty where people are predicted by their own words) and the utterance.
+        ids, times: [tokens], the whole conversation's tokens and when each appeared.
+        target: [tokens] bool, the tokens to predict.
+        track: the face of the whole session.
+    """
+
+    session_id: str
+    person: str
+    prompt: str
+    reply: str
+    ids: np.ndarray
+    times: np.ndarray
+    target: np.ndarray
+    track: FaceTrack
+
+    @property
+    def query_times(self) -> np.ndarray:
+        """Position i predicts token i + 1 and looks at the face as it is when that token appears."""
+        return np.append(self.times[1:], self.times[-1])
+
+    @property
+    def target_span_s(self) -> tuple[float, float]:
+        """Times of the first and the last token to predict."""
+        times = self.times[self.target]
+        return float(times[0]), float(times[-1])
+
+    @property
+    def words(self) -> int:
+        return len(self.reply.split())
+
+    def seen(self, memory_s: float, track: FaceTrack | None = None) -> FaceTrack:
+        """The stretch of the face (or of another track) that can change any of the predictions."""
+        queries = self.query_times
+        return (track or self.track).between(queries.min() - memory_s, queries.max())
+
+
+def load_examples(
+    sessions: Sequence[Session],
+    chat: ChatFormat,
+    tokenizer_sha256: str,
+    encoder: str,
+    neutral_memory_s: float,
+    context_turns: int,
+) -> list[Example]:
+    """Every utterance that can be learned from, with its conversation and its face.
+
+    Where anybody answers the filmed person, the answers are the targets; where only filmed people speak, their own
+    words are (what was said shows on the face that says it).
+
+    Raises:
+        UserError: no aligned data, or cut by another tokenizer or encoder.
+    """
+    loaded = [(session, read_aligned(session.aligned_file)) for session in sessions]
+    answers = any(u.speaker != s.start.filmed_speaker for s, utterances in loaded for u in utterances)
+    examples: list[Example] = []
+    for session, utterances in loaded:
+        _check_alignment(session, utterances, tokenizer_sha256, encoder)
+        track = load_track(session, encoder, neutral_memory_s)
+        examples += _session_examples(session, utterances, track, chat, answers, context_turns)
+    if not examples:
+        raise UserError(f"{sessions[0].path.parent}: no utterance to learn from in {len(sessions)} session(s)")
+    return examples
+
+
+def load_track(session: Session, encoder: str, neutral_memory_s: float) -> FaceTrack:
+    latents = load_session_latents(session, encoder)
+    relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
+    return FaceTrack(relative, latents.times, latents.present)
+
+
+def with_reply(example: Example, words: TimedTokens, reply: str, chat: ChatFormat) -> Example:
+    """The same conversation and face with another last utterance (a candidate)."""
+    first = int(np.flatnonzero(example.target)[0]) - len(chat.marks["assistant"].before)
+    turn = chat.turn("assistant", words)
+    return replace(
+        example,
+        reply=reply,
+        ids=np.append(example.ids[:first], turn.ids).astype(np.int64),
+        times=np.append(example.times[:first], turn.times),
+        target=np.append(np.zeros(first, bool), _turn_target(chat, "assistant", len(words.ids), ends=True)),
+    )
+
+
+def _session_examples(
+    session: Session,
+    utterances: list[AlignedUtterance],
+    track: FaceTrack,
+    chat: ChatFormat,
+    answers: bool,
+    context_turns: int,
+) -> Iterator[Example]:
+    filmed = session.start.filmed_speaker
+    turns = [("user" if u.speaker == filmed else "assistant", u) for u in utterances]
+    for i, (role, utterance) in enumerate(turns):
+        wanted = role == "assistant" and i > 0 and turns[i - 1][0] == "user" if answers else role == "user"
+        if not wanted:
+            continue
+        shown = turns[max(0, i - int(answers) - context_turns) : i + 1]
+        tokens = chat.conversation([(r, TimedTokens(u.token_ids, u.token_t_end)) for r, u in shown])
+        target = _turn_target(chat, role, len(utterance.token_ids), ends=answers)
+        yield Example(
+            session_id=session.start.session_id,
+            person=person_of(session),
+            prompt=turns[i - 1][1].text if answers else "",
+            reply=utterance.text,
+            ids=np.array(tokens.ids, np.int64),
+            times=np.maximum.accumulate(np.array(tokens.times, np.float64)),
+            target=np.append(np.zeros(len(tokens.ids) - len(target), bool), target),
+            track=track,
+        )
+
+
+def _turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndarray:
+    """Which tokens of a turn are to be predicted: its words and, where it `ends`, the mark that says so."""
+    marks = chat.marks[role]
+    target = np.zeros(len(marks.before) + words + len(marks.after), bool)
+    target[len(marks.before) : len(marks.before) + words + (1 if ends and marks.after else 0)] = True
+    return target
+
+
+def person_of(session: Session) -> str:
+    """Who is filmed: sessions of one person must not be split between training and test."""
+    return session.start.person or session.start.session_id
+
+
+def _check_alignment(
+    session: Session, utterances: list[AlignedUtterance], tokenizer_sha256: str, encoder: str
+) -> None:
+    for utterance in utterances[:1]:
+        if utterance.tokenizer_sha256 != tokenizer_sha256 or utterance.encoder != encoder:
+            raise UserError(
+                f"{session.aligned_file}: aligned for {utterance.tokenizer} and {utterance.encoder}; run nvllm align "
+                f"again for the model and encoder in use"
+            )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids, labels [batch, tokens]; query_times [batch, tokens] float64; mask, keep [batch, tokens] bool (real tokens;
+    positions whose next token is to be predicted); face; in_reach [batch, frames] bool, frames that a predicted token
+    may see."""
+
+    ids: Tensor
+    labels: Tensor
+    query_times: Tensor
+    mask: Tensor
+    keep: Tensor
+    face: Face
+    in_reach: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {name: value.to(device) for name, value in vars(self).items()}
+        return Batch(**moved)
+
+
+def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], window_s: float, pad_id: int) -> Batch:
+    """Pad examples, each with the stretch of face it is given, on the right."""
+    tokens, count = max(len(e.ids) for e in examples), len(examples)
+    ids = torch.full((count, tokens + 1), pad_id)
+    times = torch.zeros(count, tokens, dtype=torch.float64)
+    mask = torch.zeros(count, tokens, dtype=torch.bool)
+    keep = torch.zeros(count, tokens, dtype=torch.bool)
+    frames = max((len(f.times) for f in faces), default=0)
+    latents = torch.zeros(count, frames, faces[0].latents.shape[1], dtype=torch.float16)
+    face_times = torch.zeros(count, frames, dtype=torch.float64)
+    present = torch.zeros(count, frames, dtype=torch.bool)
+    in_reach = torch.zeros(count, frames, dtype=torch.bool)
+    for row, (example, face) in enumerate(zip(examples, faces, strict=True)):
+        length, seen = len(example.ids), len(face.times)
+        ids[row, :length] = torch.from_numpy(example.ids)
+        times[row, :length] = torch.from_numpy(example.query_times)
+        mask[row, :length] = True
+        keep[row, : length - 1] = torch.from_numpy(example.target[1:])
+        latents[row, :seen] = torch.from_numpy(face.latents)
+        face_times[row, :seen] = torch.from_numpy(face.times)
+        present[row, :seen] = torch.from_numpy(face.present)
+        first_s, last_s = example.target_span_s
+        in_reach[row, :seen] = torch.from_numpy((face.times > first_s - window_s) & (face.times <= last_s))
+    face_batch = Face(latents, face_times, present)
+    return Batch(ids[:, :-1], ids[:, 1:], times, mask, keep, face_batch, in_reach)
+
+
+def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Indices of batch after batch, every example once an epoch, shuffled anew by (seed, epoch); endless."""
+    epoch = 0
+    while True:
+        order = np.random.default_rng((seed, epoch)).permutation(count)
+        for start in range(0, count - count % batch_size or count, batch_size):
+            yield order[start : start + batch_size]
+        epoch += 1
+
+
+def split_sessions(sessions: Sequence[Session], test_share: float, seed: int) -> tuple[set[str], set[str]]:
+    """Ids of the training and the test sessions: as the data marks them, else by person, else by session.
+
+    Raises:
+        UserError: one session only, so nothing could be held out.
+    """
+    if any(s.start.split for s in sessions):
+        marked = {part: {s.start.session_id for s in sessions if s.start.split == part} for part in ("train", "test")}
+        return marked["train"], marked["test"]
+    groups = session_groups(sessions)
+    count = min(max(1, round(test_share * len(groups))), len(groups) - 1)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return _train_and_test(groups, order[:count])
+
+
+def fold_sessions(sessions: Sequence[Session], folds: int, seed: int) -> list[tuple[set[str], set[str]]]:
+    """(training, test) session ids for each of `folds` folds; every group is tested exactly once."""
+    groups = session_groups(sessions)
+    if folds > len(groups):
+        raise UserError(f"{folds} folds, but the data has only {len(groups)} people (or sessions) to hold out")
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return [_train_and_test(groups, part) for part in np.array_split(order, folds)]
+
+
+def session_groups(sessions: Sequence[Session]) -> list[set[str]]:
+    """Session ids that must stay together: those of one person; each session by itself where there is one person."""
+    people: dict[str, set[str]] = {}
+    for session in sessions:
+        people.setdefault(person_of(session), set()).add(session.start.session_id)
+    groups = list(people.values())
+    if len(groups) == 1:
+        groups = [{session_id} for session_id in sorted(groups[0])]
+    if len(groups) < 2:
+        raise UserError("one session only: nothing can be held out for testing; record at least one more")
+    return groups
+
+
+def _train_and_test(groups: list[set[str]], test: Iterable[int]) -> tuple[set[str], set[str]]:
+    chosen = set(test)
+    return (
+        set().union(*(g for i, g in enumerate(groups) if i not in chosen)),
+        set().union(*(g for i, g in enumerate(groups) if i in chosen)),
+    )
