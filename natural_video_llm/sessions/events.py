@@ -1,7 +1,7 @@
 """The lines of `session.jsonl`: one event each, told apart by the field `event`.
 
-Times are seconds since session start on the monotonic clock. Fields that this version does not know are kept as
-they are, so that an older tool never strips what a newer one wrote.
+Times are seconds since session start on the monotonic clock. Fields that this version does not know are kept
+as they are, so that an older tool never strips what a newer one wrote.
 """
 
 from typing import Annotated, Literal
@@ -12,16 +12,17 @@ SCHEMA_VERSION = 1
 
 
 class _Event(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
 class SessionStart(_Event):
     """First line. Ties the session's clock to the wall clock and says who is filmed and on whose word.
 
-    `monotonic_s` is the machine's monotonic clock at time 0: a second process on the same machine subtracts it from
-    its own reading and so shares the clock. It is None where no clock was running (imported and generated sessions).
-    `person` names who is filmed across sessions, where one person has several; without it each session counts as
-    another person. `split` is set where the data comes with its own division: such sessions train and test as marked.
+    `monotonic_s` is the machine's monotonic clock at time 0: a second process on the same machine subtracts
+    it from its own reading and so shares the clock. It is None where no clock was running (imported and
+    generated sessions). `person` names who is filmed across sessions, where one person has several; without
+    it each session counts as another person. `split` is set where the data comes with its own division: such
+    sessions train and test as marked.
     """
 
     event: Literal["session_start"] = "session_start"
@@ -56,6 +57,7 @@ class Text(_Event):
 
     `char_times[i]` is when character i appeared; None where only words or the whole utterance could be timed.
     `word_times` holds (start of the word in the text, end, t_start, t_end) for `timing == "word"`.
+    All of them lie between `t_start` and `t_end`.
     """
 
     event: Literal["text"] = "text"
@@ -75,6 +77,12 @@ class Text(_Event):
             raise ValueError("timing 'char' needs one time for each character of the text")
         if self.timing == "word" and not self.word_times:
             raise ValueError("timing 'word' needs word_times")
+        words = self.word_times or []
+        if any(not 0 <= start < end <= len(self.text) or late < early for start, end, early, late in words):
+            raise ValueError("a word lies outside the text or ends before it starts")
+        times = [*(self.char_times or []), *(time for word in words for time in word[2:])]
+        if any(not self.t_start <= time <= self.t_end for time in times):
+            raise ValueError("a character or word has a time outside t_start to t_end")
         return self
 
 

@@ -2,16 +2,16 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart, Text, VideoSegmentEnd
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]+")
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class Session:
@@ -23,15 +23,17 @@ class Session:
         ├── latents/<encoder>/000000.safetensors …
         └── aligned_data.jsonl
 
-    A damaged last line (a recorder was killed while it wrote) is reported on stderr and skipped; any other damaged
-    line raises UserError with its number.
+    A damaged last line (a recorder was killed while it wrote) is reported on stderr and skipped; any other
+    damaged line raises UserError with its number.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.events = list(_read_events(path / "session.jsonl"))
         if not self.events or not isinstance(self.events[0], SessionStart):
-            raise UserError(f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder")
+            raise UserError(
+                f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder"
+            )
         self.start: SessionStart = self.events[0]
 
     @property
@@ -57,20 +59,26 @@ class SessionWriter:
 
     def __init__(self, path: Path, start: SessionStart):
         if not _SAFE_ID.fullmatch(start.session_id):
-            raise UserError(f"session id {start.session_id!r}: only letters, digits, '.', '_' and '-' are allowed")
+            raise UserError(
+                f"session id {start.session_id!r}: use letters, digits, '.', '_' and '-', no '.' first"
+            )
         self.path = path
         log = path / "session.jsonl"
-        if log.exists():
-            raise UserError(f"{log} exists already; choose another folder or delete that session first")
         try:
+            if log.exists():
+                raise UserError(f"{log} exists already; choose another folder or delete that session first")
             (path / "video").mkdir(parents=True, exist_ok=True)
-            self._file = log.open("a", encoding="utf-8")
+            self._file = log.open("x", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that is yours") from error
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}); choose a folder that is yours"
+            ) from error
         self.append(start)
 
     def append(self, event: Event) -> None:
-        self._file.write(event.model_dump_json(exclude_none=True) + "\n")
+        # Of this version's own fields None means absent; what others wrote stays as it is.
+        absent = {name for name in type(event).model_fields if getattr(event, name) is None}
+        self._file.write(event.model_dump_json(exclude=absent) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -87,14 +95,19 @@ class SessionWriter:
 def find_sessions(path: Path) -> list[Session]:
     """The session at `path`, or all sessions in the folder `path`, by name.
 
+    Folders whose name begins with a dot are half-made and left out.
+
     Raises:
         UserError: there is none.
     """
     if (path / "session.jsonl").is_file():
         return [Session(path)]
-    found = [Session(log.parent) for log in sorted(path.glob("*/session.jsonl"))]
+    logs = sorted(path.glob("*/session.jsonl"))
+    found = [Session(log.parent) for log in logs if not log.parent.name.startswith(".")]
     if not found:
-        raise UserError(f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT")
+        raise UserError(
+            f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT"
+        )
     return found
 
 
@@ -110,8 +123,10 @@ def _read_events(log: Path) -> Iterator[Event]:
             yield EVENT_ADAPTER.validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
-            what = f"{log}: line {number} is damaged ({first['msg'].lower()})"
+            where = ".".join(map(str, first["loc"]))
+            reason = first["msg"].lower() + (f" at {where}" if where else "")
+            what = f"{log}: line {number} is damaged ({reason})"
             if number == len(lines) and number > 1:
-                Console(stderr=True).print(f"{what}; it is the last line and was skipped", markup=False)
+                print(f"{what}; it is the last line and was skipped", file=sys.stderr)
                 return
             raise UserError(f"{what}; mend or remove that line") from error

@@ -1,11 +1,12 @@
 """Latents on disk: one safetensors file a video segment, written beside and renamed."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.folder import Session
@@ -33,18 +34,36 @@ class Latents:
 
 
 def save_latents(path: Path, latents: Latents) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write beside, then rename. The same latents give the same bytes.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     beside = path.with_name(f".{path.name}")
-    save_file(
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(_serialised(latents))
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error}); free disk space or mend rights, run again"
+        ) from error
+
+
+def _serialised(latents: Latents) -> bytes:
+    content = save(
         {"latents": latents.latents, "times": latents.times, "present": latents.present},
-        beside,
         metadata={
             "encoder": latents.encoder,
             "encoder_sha256": latents.encoder_sha256,
             "units": latents.units,
         },
     )
-    beside.replace(path)
+    # The header (its length in 8 bytes, then JSON) comes in an order that changes from call to call.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_latents(path: Path) -> Latents:
@@ -54,7 +73,9 @@ def load_latents(path: Path) -> Latents:
             arrays = {name: file.get_tensor(name) for name in ("latents", "times", "present")}
         return Latents(**arrays, **{name: metadata[name] for name in ("encoder", "encoder_sha256", "units")})
     except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path}: no readable latents ({error}); delete it and run nvllm extract again") from error
+        raise UserError(
+            f"{path}: no readable latents ({error}); delete it and run nvllm extract again"
+        ) from error
 
 
 def load_session_latents(session: Session, encoder: str) -> Latents:
@@ -73,7 +94,9 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
         raise UserError(f"{session.path}: no finished video segment, so there is no face to learn from")
     if len({part.encoder_sha256 for part in parts}) > 1:
         folder = session.latents_dir(encoder)
-        raise UserError(f"{folder}: latents of different weights; delete the folder and run nvllm extract again")
+        raise UserError(
+            f"{folder}: latents of different weights; delete the folder and run nvllm extract again"
+        )
     return Latents(
         np.concatenate([part.latents for part in parts]),
         np.concatenate([part.times for part in parts]),
