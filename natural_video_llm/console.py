@@ -23,9 +23,7 @@ class Bar:
         if self._progress is None or self._task is None:
             emit(progress=self._name, done=done, total=total, **figures)
         else:
-            self._progress.update(
-                self._task, completed=done, total=total, description=f"{self._name} {note}".strip()
-            )
+            self._progress.update(self._task, completed=done, total=total, description=f"{self._name} {note}".strip())
 
 
 @contextmanager

@@ -61,9 +61,7 @@ def test_an_unknown_package_is_one_clear_line(carrier: WheelFile, tmp_path: Path
     assert "\n" not in str(raised.value)
 
 
-def test_a_cache_entry_is_fetched_once(
-    carrier: WheelFile, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_entry_is_fetched_once(carrier: WheelFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "FACE_LANDMARKER", carrier)
     path = assets.face_landmarker_file()
     assert path.read_bytes() == CONTENT
@@ -72,9 +70,7 @@ def test_a_cache_entry_is_fetched_once(
     assert assets.face_landmarker_file() == path
 
 
-def test_a_failed_fetch_leaves_nothing(
-    carrier: WheelFile, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_fetch_leaves_nothing(carrier: WheelFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "FACE_LANDMARKER", replace(carrier, member_sha256="0" * 64))
     with pytest.raises(UserError):
         assets.face_landmarker_file()
@@ -90,9 +86,7 @@ def half_then(error: BaseException) -> Callable[[Path], None]:
     return make
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), OSError("no reason"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("no reason"), KeyboardInterrupt()])
 def test_an_entry_is_never_half_there(cache: Path, error: BaseException) -> None:
     expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:

@@ -35,9 +35,7 @@ TINY = (
 
 def nvllm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(
-        [*NVLLM, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment
-    )
+    return subprocess.run([*NVLLM, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment)
 
 
 def assert_one_line(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -56,9 +54,7 @@ def test_help_answers_without_the_heavy_libraries() -> None:
         "print(*(set(sys.modules) & {'torch', 'transformers', 'cv2', 'av', 'ai_edge_litert', 'skimage'}))"
     )
     for arguments in (["--help"], ["train", "--help"], ["sample", "--help"]):
-        result = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
+        result = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert result.stdout.startswith("usage: nvllm")
         assert result.stdout.splitlines()[-1] == ""
 

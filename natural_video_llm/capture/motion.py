@@ -92,9 +92,7 @@ def play(motion: str, draw: TurnDraw, times_s: np.ndarray) -> tuple[np.ndarray, 
     return weights, draw.sway(times_s)
 
 
-def _draw_waves(
-    rng: np.random.Generator, size: np.ndarray, waves: int, band_hz: tuple[float, float]
-) -> Waves:
+def _draw_waves(rng: np.random.Generator, size: np.ndarray, waves: int, band_hz: tuple[float, float]) -> Waves:
     """Waves with rates in the band and a root mean square of `size` [channel]."""
     shape = (len(size), waves)
     share = rng.uniform(0.5, 1.5, shape)

@@ -186,9 +186,7 @@ def _movement_fields(points: np.ndarray, box: tuple[int, int, int, int]) -> np.n
     grid = pixel_grid(box, _FIELD_STEP_PX)
     # Fading out towards the edge of the box hides the seam with the rest of the texture.
     h, w = grid.shape[:2]
-    fade_y, fade_x = (
-        np.clip(6 * np.minimum(u, 1 - u), 0, 1) for u in (np.linspace(0, 1, h), np.linspace(0, 1, w))
-    )
+    fade_y, fade_x = (np.clip(6 * np.minimum(u, 1 - u), 0, 1) for u in (np.linspace(0, 1, h), np.linspace(0, 1, w)))
     fade = (fade_y[:, None] * fade_x)[..., None].astype(np.float32)
     fields = [
         fade * (

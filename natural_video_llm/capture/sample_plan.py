@@ -71,15 +71,11 @@ def plan_people(
     return plans
 
 
-def plan_candidates(
-    corpus: Sequence[CorpusLine], rng: np.random.Generator, held_out: int
-) -> list[Candidates]:
+def plan_candidates(corpus: Sequence[CorpusLine], rng: np.random.Generator, held_out: int) -> list[Candidates]:
     """All replies of each message, shuffled."""
     entries = []
     for number, line in enumerate(corpus):
-        candidates = [
-            Candidate(reply=line.replies[motion], motion=motion) for motion in rng.permutation(MOTIONS)
-        ]
+        candidates = [Candidate(reply=line.replies[motion], motion=motion) for motion in rng.permutation(MOTIONS)]
         split: Literal["train", "test"] = "test" if number >= len(corpus) - held_out else "train"
         entries.append(Candidates(message=line.message, split=split, candidates=candidates))
     return entries
@@ -89,16 +85,12 @@ def plan_turns(plan: PersonPlan, rng: np.random.Generator) -> list[Turn]:
     """Times for all that is said. The draws do not depend on the motions."""
     turns, now_s = [], GAP_S
     for line, motion in plan.played:
-        message = _text(
-            "speaker", line.message, _key_times(rng, len(line.message), now_s, rng.uniform(2.4, 3.2))
-        )
+        message = _text("speaker", line.message, _key_times(rng, len(line.message), now_s, rng.uniform(2.4, 3.2)))
         reply_s = message.t_end + rng.uniform(0.25, 0.45)
         reply_text = line.replies[motion]
         # Its own generator: a longer reply must not shift the draws of all later turns.
         reply_rng = np.random.default_rng(rng.integers(2**32))
-        reply = _text(
-            "assistant", reply_text, _key_times(reply_rng, len(reply_text), reply_s, rng.uniform(0.75, 0.9))
-        )
+        reply = _text("assistant", reply_text, _key_times(reply_rng, len(reply_text), reply_s, rng.uniform(0.75, 0.9)))
         turns.append(Turn(motion, message, reply))
         now_s = reply.t_end + GAP_S
     return turns
@@ -134,6 +126,4 @@ def _key_times(rng: np.random.Generator, characters: int, start_s: float, length
 
 
 def _text(speaker: str, text: str, times: list[float]) -> Text:
-    return Text(
-        speaker=speaker, text=text, t_start=times[0], t_end=times[-1], timing="char", char_times=times
-    )
+    return Text(speaker=speaker, text=text, t_start=times[0], t_end=times[-1], timing="char", char_times=times)

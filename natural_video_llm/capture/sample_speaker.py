@@ -81,13 +81,8 @@ def write_sample_sessions(
     corpus = load_corpus()
     _check(people, held_out_people, held_out_messages, turns, rate_hz, workers, len(corpus))
     plan_seed, candidates_seed, people_seed = np.random.SeedSequence(seed).spawn(3)
-    plans = plan_people(
-        corpus, np.random.default_rng(plan_seed), people, held_out_people, held_out_messages, turns
-    )
-    jobs = [
-        _Job(out, plan, entropy, rate_hz)
-        for plan, entropy in zip(plans, people_seed.spawn(people), strict=True)
-    ]
+    plans = plan_people(corpus, np.random.default_rng(plan_seed), people, held_out_people, held_out_messages, turns)
+    jobs = [_Job(out, plan, entropy, rate_hz) for plan, entropy in zip(plans, people_seed.spawn(people), strict=True)]
     _prepare(out)
     entries = plan_candidates(corpus, np.random.default_rng(candidates_seed), held_out_messages)
     if (out / FILE_NAME).exists() and list(read_candidates(out / FILE_NAME).values()) != entries:
@@ -138,8 +133,7 @@ class _Script:
     def __init__(self, job: _Job) -> None:
         # Spawning by hand: SeedSequence.spawn counts its calls, and a script may be drawn twice.
         face, texts, frames, motions, noise = (
-            np.random.SeedSequence(job.entropy.entropy, spawn_key=(*job.entropy.spawn_key, part))
-            for part in range(5)
+            np.random.SeedSequence(job.entropy.entropy, spawn_key=(*job.entropy.spawn_key, part)) for part in range(5)
         )
         self.face_seed = face
         self.noise_rng = np.random.default_rng(noise)

@@ -78,9 +78,7 @@ def _partners(examples: Sequence[Example], seed: int) -> list[Example]:
     partners = []
     for example in examples:
         strangers = [
-            e
-            for e in examples
-            if (e.person != example.person if several else e.session_id != example.session_id)
+            e for e in examples if (e.person != example.person if several else e.session_id != example.session_id)
         ]
         partners.append(strangers[rng.integers(len(strangers))] if strangers else example)
     return partners

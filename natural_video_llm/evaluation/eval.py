@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.conditions import Condition, conditions, no_face
-from natural_video_llm.evaluation.evidence import Choices, Scores, bits_gained, bits_per_token, score
+from natural_video_llm.evaluation.evidence import Choices, Scorer, Scores, bits_gained, bits_per_token
 from natural_video_llm.evaluation.replies import ReplyUnderFace, replies_under_faces
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
@@ -23,7 +23,7 @@ from natural_video_llm.training.dataset import Example, load_examples, with_repl
 from natural_video_llm.training.train import RUN_FILE
 
 EVAL_FILE = "eval.json"
-_CHOICE_CONDITIONS = ("true", "other person", "shuffled", "frozen")
+_CHOICE_CONDITIONS = ("true", "other person", "shuffled")
 
 
 @dataclass
@@ -43,9 +43,11 @@ def evaluate(run: Path, report: Callable[[str], None]) -> tuple[dict[str, Any], 
         UserError: no run here, or its data is gone.
     """
     folders = sorted(run.glob("fold_*")) or [run]
-    parts, replies = [], []
-    for folder in folders:
-        part, shown = _evaluate_part(folder, lambda text, f=folder: report(f"{f.name}: {text}"))
+    parts: list[_Part] = []
+    replies: list[ReplyUnderFace] = []
+    for number, folder in enumerate(folders, start=1):
+        report(f"part {number} of {len(folders)}")
+        part, shown = _evaluate_part(folder, report)
         parts.append(part)
         replies = replies or shown
     result = summarise(parts)
@@ -92,20 +94,21 @@ def _evaluate_part(run: Path, report: Callable[[str], None]) -> tuple[_Part, lis
     pad_id = tokenizer.pad_token_id or 0
     examples, data = load_test_examples(run, model, tokenizer)
     shown = conditions(examples, model.memory_s, model.config.window_s, seed=0)
+    scorer = Scorer(model, pad_id)
     scores = {}
     for name, face_of in shown.items():
         report(f"bits per token, {name}")
-        scores[name] = score(model, examples, face_of, pad_id)
+        scores[name] = scorer(examples, [face_of(e) for e in examples])
     candidates = _candidates_of(examples, data)
     choices = {}
     if candidates:
-        choices = _score_choices(model, tokenizer, examples, candidates, shown, pad_id, report)
+        choices = _score_choices(scorer, tokenizer, examples, candidates, shown, report)
     faces = _different_answers(examples, candidates)
     replies = replies_under_faces(model, tokenizer, faces[0], faces) if faces else []
     if (run / "twin").is_dir():
         report("bits per token, text-only twin")
         twin, _ = load_run(run / "twin")
-        scores["text-only twin"] = score(twin, examples, no_face, pad_id)
+        scores["text-only twin"] = Scorer(twin, pad_id)(examples, [no_face(e) for e in examples])
     return _Part(examples, scores, choices, candidates), replies
 
 
@@ -119,12 +122,11 @@ def _candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
 
 
 def _score_choices(
-    model: NaturalVideoLLM,
+    scorer: Scorer,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     candidates: Sequence[Candidates],
     shown: dict[str, Condition],
-    pad_id: int,
     report: Callable[[str], None],
 ) -> dict[str, np.ndarray]:
     """Condition → evidence [examples, candidates] in bits."""
@@ -134,18 +136,17 @@ def _score_choices(
         for example, options in zip(examples, candidates, strict=True)
     ]
     flat = [variant for row in posed for variant in row]
-    origin = {id(v): e for e, row in zip(examples, posed, strict=True) for v in row}
     # Without a face only the tokens count, so that each text needs scoring once, whoever said it.
     texts = {variant.ids.tobytes(): variant for variant in flat}
     report("candidates, none")
-    alone = score(model, list(texts.values()), no_face, pad_id).sums
+    alone = scorer(list(texts.values()), [no_face(v) for v in texts.values()]).sums
     none = dict(zip(texts, alone, strict=True))
     without = np.array([none[v.ids.tobytes()] for v in flat])
     evidence = {}
     for name in _CHOICE_CONDITIONS:
         report(f"candidates, {name}")
-        given = score(model, flat, lambda v, face_of=shown[name]: face_of(origin[id(v)]), pad_id).sums
-        evidence[name] = (given - without).reshape(len(examples), -1)
+        faces = [face for e, row in zip(examples, posed, strict=True) for face in [shown[name](e)] * len(row)]
+        evidence[name] = (scorer(flat, faces).sums - without).reshape(len(examples), -1)
     return evidence
 
 
@@ -223,4 +224,4 @@ def _pair_share(
     if not len(rows):
         return None
     narrowed = Choices(choices.evidence[rows], choices.right[rows]).between(np.isin(motions[rows], pair))
-    return list(narrowed.right_share([clusters[i] for i in rows]))
+    return list(narrowed.right_share([clusters[int(i)] for i in rows]))

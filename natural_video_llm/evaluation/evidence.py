@@ -1,16 +1,18 @@
 """Does the face matter, and is it the right face at the right time?"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from natural_video_llm.checkpoint import autocast
 from natural_video_llm.evaluation.statistics import Estimate, bootstrap
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.loss import token_log_probs
 from natural_video_llm.training.dataset import Example, FaceTrack, collate
+from natural_video_llm.training.read_texts import ReadTexts
 
 
 @dataclass(frozen=True)
@@ -24,28 +26,41 @@ class Scores:
         return np.array([x.sum() for x in self.log2_probs])
 
 
-@torch.no_grad()
-def score(
-    model: NaturalVideoLLM,
-    examples: Sequence[Example],
-    face_of: Callable[[Example], FaceTrack],
-    pad_id: int,
-    batch_size: int = 32,
-) -> Scores:
-    """Score the target tokens of `examples`, each with the face that `face_of` gives it."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i].ids))
-    results: list[np.ndarray] = [np.zeros(0)] * len(examples)
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        chosen = [examples[i] for i in rows]
-        faces = [face_of(e) for e in chosen]
-        batch = collate(chosen, faces, model.config.window_s, pad_id).to(model.absence.device)
-        out = model(batch.ids, batch.query_times, batch.face, attention_mask=batch.mask, keep=batch.keep)
+class Scorer:
+    """Scores target tokens; texts are read once and each face is encoded once, whatever they are paired with."""
+
+    def __init__(self, model: NaturalVideoLLM, pad_id: int, batch_size: int = 32):
+        self.model, self._pad_id, self._batch_size = model, pad_id, batch_size
+        self._read = ReadTexts(model, pad_id)
+
+    @torch.no_grad()
+    def __call__(self, examples: Sequence[Example], faces: Sequence[FaceTrack]) -> Scores:
+        """Score the target tokens of each example with the face given for it."""
+        order = sorted(range(len(examples)), key=lambda i: (len(examples[i].ids), i))
+        results: list[np.ndarray] = [np.zeros(0)] * len(examples)
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            parts = self._score_batch([examples[i] for i in rows], [faces[i] for i in rows])
+            for i, part in zip(rows, parts, strict=True):
+                results[i] = part
+        return Scores(results)
+
+    def _score_batch(self, examples: list[Example], faces: list[FaceTrack]) -> list[np.ndarray]:
+        different = {id(face): face for face in faces}
+        places = {key: place for place, key in enumerate(different)}
+        batch = collate(examples, list(different.values()), self._pad_id).to(self.model.absence.device)
+        with autocast(batch.ids.device):
+            seen = self.model.encode(batch.face).rows(torch.tensor([places[id(f)] for f in faces]))
+            out = self.model(
+                batch.ids,
+                batch.query_times,
+                seen,
+                text_hidden=self._read(examples),
+                attention_mask=batch.mask,
+                keep=batch.keep,
+            )
         logs = token_log_probs(out.logits, batch.labels[batch.keep]).double().cpu().numpy() / math.log(2)
-        counts = batch.keep.sum(1).tolist()
-        for i, part in zip(rows, np.split(logs, np.cumsum(counts)[:-1]), strict=True):
-            results[i] = part
-    return Scores(results)
+        return np.split(logs, np.cumsum(batch.keep.sum(1).cpu().numpy())[:-1])
 
 
 def bits_per_token(scores: Scores, clusters: Sequence[str]) -> Estimate:

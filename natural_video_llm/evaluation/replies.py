@@ -33,9 +33,7 @@ def replies_under_faces(
 ) -> list[ReplyUnderFace]:
     """Greedy replies to the example's message with nobody in view and under each of `faces`."""
     shown = [("nobody in view", "", no_face(example))]
-    shown += [
-        (f"as {e.person} to {e.prompt!r}", e.reply, moved_to(example, e, model.memory_s)) for e in faces
-    ]
+    shown += [(f"as {e.person} to {e.prompt!r}", e.reply, moved_to(example, e, model.memory_s)) for e in faces]
     return [
         ReplyUnderFace(example.prompt, name, answer, *_reply(model, tokenizer, example, track))
         for name, answer, track in shown
@@ -55,9 +53,11 @@ def _reply(
         now_s += _SECONDS_A_TOKEN
         seen = track.between(-np.inf, now_s)
         return now_s, Face(
-            torch.from_numpy(seen.latents)[None], torch.from_numpy(seen.times)[None], torch.from_numpy(seen.present)[None]
+            torch.from_numpy(seen.latents)[None],
+            torch.from_numpy(seen.times)[None],
+            torch.from_numpy(seen.present)[None],
         ).to(model.absence.device)
 
     tokens = list(generate_reply(model, prompt, look, chat.end_ids["assistant"]))
     moved = float(np.mean([t.moved_bits for t in tokens])) if tokens else 0.0
-    return tokenizer.decode([t.id for t in tokens]).strip(), moved
+    return str(tokenizer.decode([t.id for t in tokens])).strip(), moved

@@ -64,9 +64,7 @@ class ChatFormat:
 
 def _template_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, Marks]]:
     roles = ("user", "assistant", "user", "assistant")
-    messages = [
-        {"role": role, "content": text} for role, text in zip(roles, (_ONE, _TWO, _THREE, _FOUR), strict=True)
-    ]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, (_ONE, _TWO, _THREE, _FOUR), strict=True)]
     text = str(tokenizer.apply_chat_template(messages, tokenize=False))
     head, rest = text.split(_ONE)
     user_to_reply, rest = rest.split(_TWO)

@@ -39,6 +39,20 @@ class Face:
         )
 
 
+@dataclass(frozen=True)
+class SeenFace:
+    """A face after the temporal encoder: encodings [batch, frames, face_size], with the times and presence of its
+    latents. One face looked at by many texts is encoded once."""
+
+    encodings: Tensor
+    times: Tensor
+    present: Tensor
+
+    def rows(self, index: Tensor) -> "SeenFace":
+        """The batch made of the faces at `index`, with repetition."""
+        return SeenFace(self.encodings[index], self.times[index], self.present[index])
+
+
 class PersonNeutral:
     """The running mean of one person's latents: how this face is when nothing in particular happens.
 

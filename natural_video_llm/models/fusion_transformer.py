@@ -5,7 +5,7 @@ in seconds instead of by position in the prompt.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
-from natural_video_llm.models.face import Face
+from natural_video_llm.models.face import Face, SeenFace
 from natural_video_llm.models.loss import ContrastiveHead
 from natural_video_llm.models.temporal_encoder import RelativeTime, TemporalTransformer, TimedAttention
 
@@ -45,9 +46,9 @@ class FusionConfig:
     encoder_sha256: str
     latent_size: int
     fusion_layers: tuple[int, ...]
-    window_s: float = 4.0
+    window_s: float = 3.0
     reach_s: float = 1.0
-    components: int = 64
+    components: int = 16
     face_size: int = 192
     heads: int = 6
     temporal_layers: int = 2
@@ -57,21 +58,21 @@ class FusionConfig:
 
 class FusionOutput(NamedTuple):
     """logits [batch, tokens, vocabulary], or [kept, vocabulary] where `keep` chose positions; the LLM's cache; hidden
-    states below the fusion [batch, tokens, hidden] and encodings [batch, frames, face_size] (None without a face)."""
+    states below the fusion [batch, tokens, hidden] and the encoded face (both None without a face)."""
 
     logits: Tensor
     past_key_values: Any
     text_hidden: Tensor | None
-    encodings: Tensor | None
+    face: SeenFace | None
 
 
 class FusionBlock(nn.Module):
     """x + gate * attention to the face, then x + gate * feed-forward; both gates start at zero."""
 
-    def __init__(self, hidden_size: int, face_size: int, heads: int, bumps: int):
+    def __init__(self, hidden_size: int, face_size: int, heads: int, time: RelativeTime):
         super().__init__()
         self.attention_norm = nn.LayerNorm(hidden_size)
-        self.attention = TimedAttention(hidden_size, face_size, face_size, heads, bumps)
+        self.attention = TimedAttention(hidden_size, face_size, face_size, heads, time)
         self.attention_gate = nn.Parameter(torch.zeros(1))
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(hidden_size),
@@ -88,6 +89,10 @@ class FusionBlock(nn.Module):
         x = x + self.attention_gate.tanh() * attended
         x = x + self.feed_forward_gate.tanh() * self.feed_forward(x)
         return x.to(hidden.dtype)
+
+
+class _ReachedFusion(Exception):  # noqa: N818 - it is no error, it ends a forward pass early
+    pass
 
 
 class _Sight(NamedTuple):
@@ -115,7 +120,7 @@ class NaturalVideoLLM(nn.Module):
             raise ValueError(f"fusion_layers {config.fusion_layers} do not fit an LLM of {len(layers)} layers")
         llm.requires_grad_(False)
         if config.lora_rank:
-            _add_lora(llm, config.lora_rank, range(min(config.fusion_layers), len(layers)))
+            _add_lora(llm, config.lora_rank, layers[min(config.fusion_layers) :])
         self.llm = llm
         self.temporal_encoder = TemporalTransformer(
             config.latent_size,
@@ -129,7 +134,7 @@ class NaturalVideoLLM(nn.Module):
         self.relative_time = RelativeTime(config.window_s)
         self.blocks = nn.ModuleDict(
             {
-                str(i): FusionBlock(text.hidden_size, config.face_size, config.heads, self.relative_time.bumps)
+                str(i): FusionBlock(text.hidden_size, config.face_size, config.heads, self.relative_time)
                 for i in config.fusion_layers
             }
         )
@@ -137,9 +142,14 @@ class NaturalVideoLLM(nn.Module):
         self._sight: _Sight | None = None
         self._keep: Tensor | None = None
         self._text_hidden: Tensor | None = None
+        self._is_read = self._stop_at_fusion = False
+        lowest = min(config.fusion_layers)
+        self._lower_layers = list(layers[:lowest])
+        for layer in self._lower_layers:
+            self._skip_when_read(layer)
         self._hooks = [
-            layers[int(index)].register_forward_pre_hook(self._look(block), with_kwargs=True)
-            for index, block in self.blocks.items()
+            layers[i].register_forward_pre_hook(self._look(self.blocks[str(i)], i == lowest), with_kwargs=True)
+            for i in config.fusion_layers
         ]
         head = llm.get_output_embeddings()
         self._hooks.append(head.register_forward_pre_hook(lambda _, args: self._select(args)))
@@ -148,6 +158,8 @@ class NaturalVideoLLM(nn.Module):
         """Give the LLM back as it was, so that another adapter can be put onto it."""
         for hook in self._hooks:
             hook.remove()
+        for layer in self._lower_layers:
+            layer.__dict__.pop("forward", None)
         for parent in list(self.llm.modules()):
             for name, child in parent.named_children():
                 if isinstance(child, BaseTunerLayer):
@@ -162,8 +174,9 @@ class NaturalVideoLLM(nn.Module):
         self,
         input_ids: Tensor,
         query_times: Tensor | None = None,
-        face: Face | None = None,
+        face: Face | SeenFace | None = None,
         *,
+        text_hidden: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: Any = None,
         use_cache: bool = False,
@@ -175,15 +188,16 @@ class NaturalVideoLLM(nn.Module):
             query_times: [batch, tokens] float64 seconds; position i looks at the face as it is at query_times[:, i],
                 the time of token i + 1. Needed with a face.
             face: what was filmed; None for the base LLM.
+            text_hidden: what `read` gave for these tokens: the layers below the fusion are not run again.
             keep: [batch, tokens] bool, positions whose logits are wanted; all by default.
         """
-        encodings = None
+        if isinstance(face, Face):
+            face = self.encode(face)
         if face is not None:
             if query_times is None:
                 raise ValueError("a face needs query_times")
-            encodings = self.temporal_encoder(face)
-            self._sight = self._see(encodings, query_times, face)
-        self._keep = keep
+            self._sight = self._see(face, query_times)
+        self._keep, self._text_hidden, self._is_read = keep, text_hidden, text_hidden is not None
         try:
             with self._adapters(face is not None):
                 out = self.llm(
@@ -192,26 +206,55 @@ class NaturalVideoLLM(nn.Module):
                     past_key_values=past_key_values,
                     use_cache=use_cache,
                 )
-            return FusionOutput(out.logits, out.past_key_values, self._text_hidden, encodings)
+            return FusionOutput(out.logits, out.past_key_values, self._text_hidden, face)
         finally:
             self._sight = self._keep = self._text_hidden = None
+            self._is_read = False
 
-    def _see(self, encodings: Tensor, query_times: Tensor, face: Face) -> _Sight:
-        features, visible = self.relative_time(query_times, face)
-        absence = self.absence.expand(len(encodings), 1, -1)
+    def encode(self, face: Face) -> SeenFace:
+        """Run the temporal encoder."""
+        return SeenFace(self.temporal_encoder(face), face.times, face.present)
+
+    @torch.no_grad()
+    def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states below the fusion, [batch, tokens, hidden]: no face reaches them and no training changes them,
+        so that they need computing once a text."""
+        self._stop_at_fusion = True
+        try:
+            self.llm.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        except _ReachedFusion:
+            assert self._text_hidden is not None
+            return self._text_hidden
+        finally:
+            self._stop_at_fusion, self._text_hidden = False, None
+        raise RuntimeError("the LLM never came to its first fusion layer")
+
+    def _see(self, face: SeenFace, query_times: Tensor) -> _Sight:
+        features, visible = self.relative_time(query_times, face.times, face.present)
+        absence = self.absence.expand(len(face.encodings), 1, -1)
         return _Sight(
-            keys=torch.cat([absence.to(encodings.dtype), encodings], dim=1),
+            keys=torch.cat([absence.to(face.encodings.dtype), face.encodings], dim=1),
             time_features=nn.functional.pad(features, (0, 0, 1, 0)),
             visible=nn.functional.pad(visible, (1, 0), value=True),
         )
 
-    def _look(self, block: FusionBlock) -> Any:
+    def _skip_when_read(self, layer: nn.Module) -> None:
+        run = layer.forward
+
+        def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return hidden_states if self._is_read else run(hidden_states, *args, **kwargs)
+
+        layer.forward = forward
+
+    def _look(self, block: nn.Module, first: bool) -> Any:
         def hook(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            if self._sight is None:
+            if self._sight is None and not self._stop_at_fusion:
                 return args, kwargs
             hidden = args[0] if args else kwargs["hidden_states"]
-            if self._text_hidden is None:
-                self._text_hidden = hidden.detach()
+            if first:
+                hidden = self._text_hidden = self._text_hidden if self._is_read else hidden.detach()
+            if self._stop_at_fusion:
+                raise _ReachedFusion
             seen = block(hidden, self._sight)
             return ((seen, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": seen})
 
@@ -282,14 +325,13 @@ def _decoder_layers(llm: PreTrainedModel, count: int) -> nn.ModuleList:
     raise ValueError(f"{type(llm).__name__}: no list of {count} decoder layers found")
 
 
-def _add_lora(llm: PreTrainedModel, rank: int, layers: range) -> None:
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=2 * rank,
-        target_modules="all-linear",
-        layers_to_transform=list(layers),
-    )
-    inject_adapter_in_model(config, llm)
+def _add_lora(llm: PreTrainedModel, rank: int, layers: Iterable[nn.Module]) -> None:
+    """LoRA (Hu et al. 2021, peft) on every linear map of `layers`, kept in float32."""
+    inside = {id(module) for layer in layers for module in layer.modules()}
+    linear = [
+        name for name, module in llm.named_modules() if id(module) in inside and isinstance(module, nn.Linear | Conv1D)
+    ]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear), llm)
     for name, parameter in llm.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()

@@ -73,9 +73,7 @@ def generate_reply(
 
 def _beside_nobody(face: Face) -> Face:
     nobody = torch.zeros_like(face.present)
-    return Face(
-        face.latents.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody])
-    )
+    return Face(face.latents.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody]))
 
 
 def _pick(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> int:

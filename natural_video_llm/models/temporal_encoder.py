@@ -6,12 +6,15 @@ from torch.nn import functional
 
 from natural_video_llm.models.face import Face
 
+_TRAINING_NOISE = 0.1  # in standard deviations of a component
+
 
 class LatentBasis(nn.Module):
-    """The directions in which the training faces vary: a fixed principal-component basis.
+    """The directions in which faces move: a fixed principal-component basis of the neutral-relative latents.
 
-    Fitted once on the training data, without any label. It keeps the adapter small and leaves out directions in
-    which training faces never moved, so that a stranger's build does not reach the model as noise.
+    Fitted once on the training data, without any label. How people differ in build is the largest variance of all and
+    says nothing; taken from relative latents, the basis holds movement only, and both halves of a latent (as it is,
+    relative to the person's neutral) are read along the same directions.
     """
 
     mean: Tensor
@@ -20,7 +23,7 @@ class LatentBasis(nn.Module):
     def __init__(self, latent_size: int, components: int):
         super().__init__()
         self.register_buffer("mean", torch.zeros(latent_size))
-        self.register_buffer("directions", torch.zeros(latent_size, components))
+        self.register_buffer("directions", torch.zeros(latent_size // 2, components))
 
     @torch.no_grad()
     def fit(self, latents: Tensor, floor: float = 0.02) -> None:
@@ -31,17 +34,18 @@ class LatentBasis(nn.Module):
         """
         latents = latents.float()
         self.mean.copy_(latents.mean(0))
-        centred = latents - self.mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(latents))
+        relative = (latents - self.mean)[:, latents.shape[1] // 2 :]
+        values, vectors = torch.linalg.eigh(relative.T @ relative / len(relative))
         count = min(self.directions.shape[1], len(values))
         deviation = values.flip(0)[:count].clamp(min=0).sqrt()
-        scale = deviation.clamp(min=float(deviation[0]) * floor + 1e-8)
         self.directions.zero_()
+        scale = deviation.clamp(min=float(deviation[0]) * floor + 1e-8)
         self.directions[:, :count] = vectors.flip(1)[:, :count] / scale
 
     def forward(self, latents: Tensor) -> Tensor:
-        """[..., latent_size] -> [..., components]"""
-        return (latents.float() - self.mean) @ self.directions
+        """[..., latent_size] -> [..., 2 * components]"""
+        halves = (latents.float() - self.mean).unflatten(-1, (2, -1))
+        return (halves @ self.directions).flatten(-2)
 
 
 class RelativeTime(nn.Module):
@@ -58,23 +62,31 @@ class RelativeTime(nn.Module):
         # Denser near zero: what happened just now is told apart more finely than what was seconds ago.
         self.register_buffer("centres", window_s * torch.linspace(0, 1, bumps) ** 1.5, persistent=False)
 
-    def forward(self, query_times: Tensor, face: Face) -> tuple[Tensor, Tensor]:
-        """query_times [batch, queries] -> features [batch, queries, frames, bumps], visible [batch, queries, frames]"""
-        age_s = (query_times.double()[:, :, None] - face.times[:, None, :]).float()
-        visible = (age_s >= 0) & (age_s < self.window_s) & face.present[:, None, :]
+    def forward(self, query_times: Tensor, times: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """query_times [batch, queries], times and present [batch, frames] -> features [batch, queries, frames, bumps],
+        visible [batch, queries, frames]"""
+        age_s = (query_times.double()[:, :, None] - times[:, None, :]).float()
+        visible = (age_s >= 0) & (age_s < self.window_s) & present[:, None, :]
         width = 0.5 * self.window_s / self.bumps * (1 + 2 * self.centres / self.window_s)
         return torch.exp(-0.5 * ((age_s[..., None] - self.centres) / width) ** 2), visible
 
 
 class TimedAttention(nn.Module):
-    """Multi-head attention whose scores are shifted by a learned curve over relative time, one curve a head."""
+    """Multi-head attention whose scores are shifted by a learned curve over relative time, one curve a head.
 
-    def __init__(self, query_size: int, key_size: int, size: int, heads: int, bumps: int):
+    The curves start as slopes of different steepness (as in ALiBi, Press et al. 2022): heads that look at now, at the
+    last second and at the whole window, so that the order of things can be seen from the first step.
+    """
+
+    def __init__(self, query_size: int, key_size: int, size: int, heads: int, time: "RelativeTime"):
         super().__init__()
         self.heads = heads
         self.query = nn.Linear(query_size, size, bias=False)
         self.key_value = nn.Linear(key_size, 2 * size, bias=False)
-        self.time_curve = nn.Linear(bumps, heads, bias=False)
+        self.time_curve = nn.Linear(time.bumps, heads, bias=False)
+        slopes = torch.tensor([0.0, *(0.5 * 2.0**i for i in range(heads - 1))])
+        with torch.no_grad():
+            self.time_curve.weight.copy_(-slopes[:, None] * (2 * time.centres / time.window_s))
         self.out = nn.Linear(size, query_size, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
@@ -101,9 +113,9 @@ class TemporalTransformer(nn.Module):
     def __init__(self, latent_size: int, components: int, size: int, heads: int, layers: int, reach_s: float):
         super().__init__()
         self.basis = LatentBasis(latent_size, components)
-        self.inner = nn.Linear(components, size)
+        self.inner = nn.Linear(2 * components, size)
         self.relative_time = RelativeTime(reach_s, bumps=12)
-        self.layers = nn.ModuleList(_TemporalLayer(size, heads, bumps=12) for _ in range(layers))
+        self.layers = nn.ModuleList(_TemporalLayer(size, heads, self.relative_time) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     @property
@@ -113,10 +125,14 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, face: Face) -> Tensor:
         """-> encodings [batch, frames, size]; those of frames without a face mean nothing and are never looked at"""
-        x = self.inner(self.basis(face.latents))
+        x = self.basis(face.latents)
+        if self.training:
+            # Landmarks tremble differently on every camera: noise keeps the encoder from leaning on single frames.
+            x = x + _TRAINING_NOISE * torch.randn_like(x)
+        x = self.inner(x)
         if x.shape[1] == 0:
             return x
-        features, visible = self.relative_time(face.times, face)
+        features, visible = self.relative_time(face.times, face.times, face.present)
         # A frame without a face sees itself, or softmax over nothing would give NaN.
         visible = visible | torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
         for layer in self.layers:
@@ -125,10 +141,10 @@ class TemporalTransformer(nn.Module):
 
 
 class _TemporalLayer(nn.Module):
-    def __init__(self, size: int, heads: int, bumps: int):
+    def __init__(self, size: int, heads: int, time: RelativeTime):
         super().__init__()
         self.attention_norm = nn.LayerNorm(size)
-        self.attention = TimedAttention(size, size, size, heads, bumps)
+        self.attention = TimedAttention(size, size, size, heads, time)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(size), nn.Linear(size, 2 * size), nn.GELU(), nn.Linear(2 * size, size)
         )

@@ -41,9 +41,7 @@ def encode_segment(video: Path, encoder: Encoder) -> Latents:
     return Latents(latents, np.array(times), present, encoder.name, encoder.weights_sha256, encoder.units)
 
 
-def extract(
-    sessions: list[Session], encoder_name: str, weights: Path, workers: int
-) -> Iterator[ExtractedSegment]:
+def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: int) -> Iterator[ExtractedSegment]:
     """Encode every finished segment that has no latents yet, on `workers` processes; yields as they finish.
 
     Raises:
@@ -95,6 +93,5 @@ def _extract_one(video: Path, target: Path, encoder: Encoder) -> ExtractedSegmen
 def _check_weights(path: Path, latents: Latents, sha256: str) -> None:
     if latents.encoder_sha256 != sha256:
         raise UserError(
-            f"{path}: made with weights {latents.encoder_sha256[:12]}, not {sha256[:12]}; "
-            f"delete {path.parent} first"
+            f"{path}: made with weights {latents.encoder_sha256[:12]}, not {sha256[:12]}; delete {path.parent} first"
         )

@@ -40,9 +40,7 @@ def read_candidates(path: Path) -> dict[str, Candidates]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); make sample sessions anew: nvllm sample OUT"
-        ) from error
+        raise UserError(f"{path} cannot be read ({error}); make sample sessions anew: nvllm sample OUT") from error
     by_message: dict[str, Candidates] = {}
     for number, line in enumerate(lines, start=1):
         try:

@@ -91,7 +91,5 @@ class SessionEnd(_Event):
     t: float
 
 
-Event = Annotated[
-    SessionStart | VideoSegmentStart | VideoSegmentEnd | Text | SessionEnd, Field(discriminator="event")
-]
+Event = Annotated[SessionStart | VideoSegmentStart | VideoSegmentEnd | Text | SessionEnd, Field(discriminator="event")]
 EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)

@@ -31,9 +31,7 @@ class Session:
         self.path = path
         self.events = list(_read_events(path / "session.jsonl"))
         if not self.events or not isinstance(self.events[0], SessionStart):
-            raise UserError(
-                f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder"
-            )
+            raise UserError(f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder")
         self.start: SessionStart = self.events[0]
 
     @property
@@ -59,9 +57,7 @@ class SessionWriter:
 
     def __init__(self, path: Path, start: SessionStart):
         if not _SAFE_ID.fullmatch(start.session_id):
-            raise UserError(
-                f"session id {start.session_id!r}: use letters, digits, '.', '_' and '-', no '.' first"
-            )
+            raise UserError(f"session id {start.session_id!r}: use letters, digits, '.', '_' and '-', no '.' first")
         self.path = path
         log = path / "session.jsonl"
         try:
@@ -70,9 +66,7 @@ class SessionWriter:
             (path / "video").mkdir(parents=True, exist_ok=True)
             self._file = log.open("x", encoding="utf-8")
         except OSError as error:
-            raise UserError(
-                f"{path} cannot be written ({error.strerror}); choose a folder that is yours"
-            ) from error
+            raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that is yours") from error
         self.append(start)
 
     def append(self, event: Event) -> None:
@@ -105,9 +99,7 @@ def find_sessions(path: Path) -> list[Session]:
     logs = sorted(path.glob("*/session.jsonl"))
     found = [Session(log.parent) for log in logs if not log.parent.name.startswith(".")]
     if not found:
-        raise UserError(
-            f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT"
-        )
+        raise UserError(f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT")
     return found
 
 

@@ -52,9 +52,7 @@ def import_clips(folder: Path, out: Path, person: str, progress: Callable[[int, 
     for video, _ in clips:
         other = by_id.setdefault(_session_id(video), video)
         if other != video:
-            raise UserError(
-                f"{other} and {video} would both become session {_session_id(video)}; rename one of them"
-            )
+            raise UserError(f"{other} and {video} would both become session {_session_id(video)}; rename one of them")
     for done, (video, transcript) in enumerate(clips, start=1):
         session_id = _session_id(video)
         target = out / session_id
@@ -157,15 +155,11 @@ def read_word_json(path: Path) -> list[Text]:
     try:
         data = json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}: line {error.lineno} is no JSON ({error.msg}); write the file again"
-        ) from error
+        raise UserError(f"{path}: line {error.lineno} is no JSON ({error.msg}); write the file again") from error
     try:
         return [text for segment in _json_segments(data) for text in _json_segment(path, segment)]
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: no words with start and end ({error!r}); export it with word time stamps"
-        ) from error
+        raise UserError(f"{path}: no words with start and end ({error!r}); export it with word time stamps") from error
 
 
 def _json_segments(data: Any) -> list[dict]:
@@ -256,13 +250,9 @@ def _utterances(path: Path, groups: list[list[Word]]) -> list[Text]:
             text += word.text
         bad = next((w for w in words if not 0 <= w.t_start <= w.t_end < math.inf), None)
         if bad is not None:
-            raise UserError(
-                f"{path}: the word {bad.text!r} ends before it starts or has no real time; mend its times"
-            )
+            raise UserError(f"{path}: the word {bad.text!r} ends before it starts or has no real time; mend its times")
         t_start, t_end = min(w.t_start for w in words), max(w.t_end for w in words)
-        found.append(
-            Text(speaker="speaker", text=text, t_start=t_start, t_end=t_end, timing="word", word_times=spans)
-        )
+        found.append(Text(speaker="speaker", text=text, t_start=t_start, t_end=t_end, timing="word", word_times=spans))
     return found
 
 

@@ -45,9 +45,7 @@ def save_latents(path: Path, latents: Latents) -> None:
         beside.write_bytes(_serialised(latents))
         beside.replace(path)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error}); free disk space or mend rights, run again"
-        ) from error
+        raise UserError(f"{path} cannot be written ({error}); free disk space or mend rights, run again") from error
 
 
 def _serialised(latents: Latents) -> bytes:
@@ -73,9 +71,7 @@ def load_latents(path: Path) -> Latents:
             arrays = {name: file.get_tensor(name) for name in ("latents", "times", "present")}
         return Latents(**arrays, **{name: metadata[name] for name in ("encoder", "encoder_sha256", "units")})
     except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(
-            f"{path}: no readable latents ({error}); delete it and run nvllm extract again"
-        ) from error
+        raise UserError(f"{path}: no readable latents ({error}); delete it and run nvllm extract again") from error
 
 
 def load_session_latents(session: Session, encoder: str) -> Latents:
@@ -94,9 +90,7 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
         raise UserError(f"{session.path}: no finished video segment, so there is no face to learn from")
     if len({part.encoder_sha256 for part in parts}) > 1:
         folder = session.latents_dir(encoder)
-        raise UserError(
-            f"{folder}: latents of different weights; delete the folder and run nvllm extract again"
-        )
+        raise UserError(f"{folder}: latents of different weights; delete the folder and run nvllm extract again")
     return Latents(
         np.concatenate([part.latents for part in parts]),
         np.concatenate([part.times for part in parts]),

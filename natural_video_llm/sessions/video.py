@@ -35,9 +35,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, width_px: int, height_px: int, nominal_rate_hz: int = 30):
         if width_px % 2 or height_px % 2:
-            raise ValueError(
-                f"a picture of {width_px} x {height_px} pixels has an odd side; cut it to an even one"
-            )
+            raise ValueError(f"a picture of {width_px} x {height_px} pixels has an odd side; cut it to an even one")
         self._container = av.open(str(path), "w", format="mp4", options=_MUXER_OPTIONS)
         self._stream = self._container.add_stream("libx264", rate=nominal_rate_hz)
         self._stream.width, self._stream.height = width_px, height_px

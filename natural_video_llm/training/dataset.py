@@ -164,9 +164,7 @@ def person_of(session: Session) -> str:
     return session.start.person or session.start.session_id
 
 
-def _check_alignment(
-    session: Session, utterances: list[AlignedUtterance], tokenizer_sha256: str, encoder: str
-) -> None:
+def _check_alignment(session: Session, utterances: list[AlignedUtterance], tokenizer_sha256: str, encoder: str) -> None:
     for utterance in utterances[:1]:
         if utterance.tokenizer_sha256 != tokenizer_sha256 or utterance.encoder != encoder:
             raise UserError(
@@ -178,8 +176,7 @@ def _check_alignment(
 @dataclass(frozen=True)
 class Batch:
     """ids, labels [batch, tokens]; query_times [batch, tokens] float64; mask, keep [batch, tokens] bool (real tokens;
-    positions whose next token is to be predicted); face; in_reach [batch, frames] bool, frames that a predicted token
-    may see."""
+    positions whose next token is to be predicted); face."""
 
     ids: Tensor
     labels: Tensor
@@ -187,38 +184,44 @@ class Batch:
     mask: Tensor
     keep: Tensor
     face: Face
-    in_reach: Tensor
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {name: value.to(device) for name, value in vars(self).items()}
-        return Batch(**moved)
+        return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
 
-def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], window_s: float, pad_id: int) -> Batch:
-    """Pad examples, each with the stretch of face it is given, on the right."""
+def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int) -> Batch:
+    """Pad examples on the right; faces, one for each example or fewer to be shared, likewise."""
     tokens, count = max(len(e.ids) for e in examples), len(examples)
     ids = torch.full((count, tokens + 1), pad_id)
     times = torch.zeros(count, tokens, dtype=torch.float64)
     mask = torch.zeros(count, tokens, dtype=torch.bool)
     keep = torch.zeros(count, tokens, dtype=torch.bool)
-    frames = max((len(f.times) for f in faces), default=0)
-    latents = torch.zeros(count, frames, faces[0].latents.shape[1], dtype=torch.float16)
-    face_times = torch.zeros(count, frames, dtype=torch.float64)
-    present = torch.zeros(count, frames, dtype=torch.bool)
-    in_reach = torch.zeros(count, frames, dtype=torch.bool)
-    for row, (example, face) in enumerate(zip(examples, faces, strict=True)):
-        length, seen = len(example.ids), len(face.times)
+    for row, example in enumerate(examples):
+        length = len(example.ids)
         ids[row, :length] = torch.from_numpy(example.ids)
         times[row, :length] = torch.from_numpy(example.query_times)
         mask[row, :length] = True
         keep[row, : length - 1] = torch.from_numpy(example.target[1:])
+    return Batch(ids[:, :-1], ids[:, 1:], times, mask, keep, _collate_faces(faces))
+
+
+def _collate_faces(faces: Sequence[FaceTrack]) -> Face:
+    frames, count = max(len(f.times) for f in faces), len(faces)
+    latents = torch.zeros(count, frames, faces[0].latents.shape[1], dtype=torch.float16)
+    times = torch.zeros(count, frames, dtype=torch.float64)
+    present = torch.zeros(count, frames, dtype=torch.bool)
+    for row, face in enumerate(faces):
+        seen = len(face.times)
         latents[row, :seen] = torch.from_numpy(face.latents)
-        face_times[row, :seen] = torch.from_numpy(face.times)
+        times[row, :seen] = torch.from_numpy(face.times)
         present[row, :seen] = torch.from_numpy(face.present)
-        first_s, last_s = example.target_span_s
-        in_reach[row, :seen] = torch.from_numpy((face.times > first_s - window_s) & (face.times <= last_s))
-    face_batch = Face(latents, face_times, present)
-    return Batch(ids[:, :-1], ids[:, 1:], times, mask, keep, face_batch, in_reach)
+    return Face(latents, times, present)
+
+
+def in_reach(examples: Sequence[Example], face: Face, window_s: float) -> Tensor:
+    """[batch, frames] bool: the frames that some token to be predicted may see."""
+    spans = torch.tensor([e.target_span_s for e in examples], dtype=torch.float64, device=face.times.device)
+    return (face.times > spans[:, :1] - window_s) & (face.times <= spans[:, 1:]) & face.present
 
 
 def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:

@@ -14,11 +14,12 @@ class MetricsLog:
         self._lines = (folder / "metrics.jsonl").open("w", encoding="utf-8")
         self._board = SummaryWriter(log_dir=str(folder))
 
-    def write(self, step: int, **figures: float) -> None:
-        self._lines.write(json.dumps({"step": step, **figures}) + "\n")
+    def write(self, part: str, step: int, **figures: float) -> None:
+        """Log the figures of one step of one part of the training."""
+        self._lines.write(json.dumps({"part": part, "step": step, **figures}) + "\n")
         self._lines.flush()
         for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
+            self._board.add_scalar(f"{part}/{name}", value, step)
 
     def close(self) -> None:
         self._lines.close()

@@ -17,8 +17,11 @@ class TrainOptions:
         out: the run folder to write.
         llm: base LLM: the default's name, a folder, or a Hub id.
         encoder: whose latents to read.
-        steps: optimiser steps.
-        batch_size: conversations a step.
+        match_steps: optimiser steps before that in which the temporal encoder alone learns which face belongs to which
+            words; a tenth of the cost of a step through the LLM.
+        match_rate: their peak learning rate.
+        steps: optimiser steps through the LLM.
+        batch_size: conversations a step; four times as many in matching.
         learning_rate: peak, for the adapter's weights.
         weight_decay: AdamW's.
         contrastive_weight: weight of the utterance-face contrastive loss; 0 leaves it out.
@@ -37,14 +40,16 @@ class TrainOptions:
     out: Path
     llm: str = DEFAULT_LLM
     encoder: str = "face-geometry"
-    steps: int = 300
+    match_steps: int = 200
+    match_rate: float = 2e-3
+    steps: int = 150
     batch_size: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     contrastive_weight: float = 0.1
     face_dropout: float = 0.15
     time_jitter_s: float = 0.04
-    window_s: float = 4.0
+    window_s: float = 3.0
     context_turns: int = 2
     lora_rank: int = 0
     test_share: float = 0.25

@@ -1,11 +1,11 @@
 """Aligned sessions → a run folder: the adapter, its text-only twin, the split and the metrics.
 
-    RUN/
-    ├── config.json, adapter.safetensors   the checkpoint
-    ├── run.json                           data, split, options
-    ├── logs/metrics/                      metrics.jsonl and TensorBoard events
-    ├── twin/                              the same training with no face at all
-    └── fold_0/ …                          with --folds: such a run for each fold
+RUN/
+├── config.json, adapter.safetensors   the checkpoint
+├── run.json                           data, split, options
+├── logs/metrics/                      metrics.jsonl and TensorBoard events
+├── twin/                              the same training with no face at all
+└── fold_0/ …                          with --folds: such a run for each fold
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from natural_video_llm.checkpoint import BaseLLM, autocast, load_base_llm
 from natural_video_llm.errors import UserError
@@ -28,17 +28,18 @@ from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
-    Batch,
     Example,
     FaceTrack,
     collate,
     epochs,
     fold_sessions,
+    in_reach,
     load_examples,
     split_sessions,
 )
 from natural_video_llm.training.metrics import MetricsLog
 from natural_video_llm.training.options import TrainOptions
+from natural_video_llm.training.read_texts import ReadTexts
 
 RUN_FILE = "run.json"
 _GATE_RATE = 20  # a gate is one number that has far to go from zero; the weights behind it have not
@@ -46,17 +47,20 @@ _GATE_RATE = 20  # a gate is one number that has far to go from zero; the weight
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is: which model, step of steps, losses in bits a token, seconds left for this model."""
+    """Where training is: what is being trained, step of steps, loss in bits (a token; a pair while matching), seconds
+    left for this part."""
 
-    model: str
+    part: str
     step: int
     steps: int
     bits: float
-    contrastive: float
     left_s: float
 
 
-def train(options: TrainOptions, report: Callable[[Progress], None]) -> None:
+Report = Callable[[Progress], None]
+
+
+def train(options: TrainOptions, report: Report) -> None:
     """Train the run (and its folds and twins) that `options` describe."""
     sessions = find_sessions(options.sessions)
     base = load_base_llm(options.llm)
@@ -101,108 +105,152 @@ def _train_one(
     options: TrainOptions,
     out: Path,
     sighted: bool,
-    report: Callable[[Progress], None],
+    report: Report,
 ) -> None:
+    """Train one model; an interrupt saves what there is before it goes on up."""
     torch.manual_seed(options.seed)
     model = NaturalVideoLLM(base.model, config).to(base.model.device)
+    log = MetricsLog(out / "logs" / "metrics")
+    trainer = Trainer(model, examples, base.tokenizer.pad_token_id or 0, options, log, report)
     try:
         model.temporal_encoder.basis.fit(_sample_latents(examples, options.seed))
-        fit(model, examples, base.tokenizer.pad_token_id or 0, options, out, sighted, report)
-    finally:
-        model.detach()
-
-
-def fit(
-    model: NaturalVideoLLM,
-    examples: Sequence[Example],
-    pad_id: int,
-    options: TrainOptions,
-    out: Path,
-    sighted: bool,
-    report: Callable[[Progress], None],
-) -> None:
-    """Optimise the adapter and save it to `out`; an interrupt saves what there is before it goes on up."""
-    optimiser, schedule = _optimiser(model, options)
-    log = MetricsLog(out / "logs" / "metrics")
-    batches = epochs(len(examples), options.batch_size, options.seed)
-    rng = np.random.default_rng((options.seed, 1))
-    started = time.monotonic()
-    model.train()
-    try:
-        for step in range(1, options.steps + 1):
-            chosen = [examples[i] for i in next(batches)]
-            faces = [_training_face(e, model, options, sighted, rng) for e in chosen]
-            batch = collate(chosen, faces, model.config.window_s, pad_id).to(model.absence.device)
-            bits, contrastive = _step(model, batch, optimiser, schedule, options, step)
-            spent_s = time.monotonic() - started
-            log.write(step, bits_per_token=bits, contrastive=contrastive, learning_rate=schedule.get_last_lr()[0])
-            left_s = spent_s / step * (options.steps - step)
-            report(Progress("face" if sighted else "twin", step, options.steps, bits, contrastive, left_s))
+        if sighted and options.contrastive_weight:
+            trainer.match()
+        trainer.fit(sighted)
     finally:
         log.close()
         model.eval()
         model.save_pretrained(out)
+        model.detach()
 
 
-def _step(
-    model: NaturalVideoLLM,
-    batch: Batch,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    options: TrainOptions,
-    step: int,
-) -> tuple[float, float]:
-    """One optimiser step; returns the language loss in bits a token and the contrastive loss in nats."""
-    with autocast(batch.ids.device):
-        out = model(batch.ids, batch.query_times, batch.face, attention_mask=batch.mask, keep=batch.keep)
-        language = next_token_loss(out.logits, batch.labels[batch.keep])
-        contrastive = torch.zeros(())
-        if options.contrastive_weight:
-            contrastive = model.contrastive(out.text_hidden, batch.keep, out.encodings, batch.face, batch.in_reach)
-        loss = language + options.contrastive_weight * contrastive
-    if not torch.isfinite(loss):
-        raise UserError(f"the loss became {loss.item()} at step {step}; lower --learning-rate and train again")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for _, p in model.trained_parameters()], 1.0)
-    optimiser.step()
-    schedule.step()
-    return language.item() / math.log(2), float(contrastive)
+class Trainer:
+    """Optimises one adapter on one set of examples."""
+
+    def __init__(
+        self,
+        model: NaturalVideoLLM,
+        examples: Sequence[Example],
+        pad_id: int,
+        options: TrainOptions,
+        log: MetricsLog,
+        report: Report,
+    ):
+        self.model, self.examples, self.options = model, examples, options
+        self._pad_id, self._log, self._report = pad_id, log, report
+        self._read = ReadTexts(model, pad_id)
+        self._faces = np.random.default_rng((options.seed, 1))
+
+    def match(self) -> None:
+        """Teach the temporal encoder which face belongs to which words, by the contrastive loss alone."""
+        options, model = self.options, self.model
+        parameters = [*model.temporal_encoder.parameters(), *model.contrastive.parameters()]
+        optimiser = torch.optim.AdamW(parameters, options.match_rate, (0.9, 0.98), weight_decay=options.weight_decay)
+        memory_s = model.config.window_s + model.temporal_encoder.memory_s
+
+        def step(chosen: list[Example]) -> tuple[Tensor, dict[str, float]]:
+            faces = []
+            for example in chosen:
+                first_s, last_s = example.target_span_s
+                faces.append(self._jittered(example).between(first_s - memory_s, last_s))
+            batch = collate(chosen, faces, self._pad_id).to(model.absence.device)
+            reach = in_reach(chosen, batch.face, model.config.window_s)
+            loss = model.contrastive(self._read(chosen), batch.keep, model.encode(batch.face), reach)
+            return loss, {"contrastive": loss.item()}
+
+        self._optimise("matching faces and words", optimiser, options.match_steps, 4 * options.batch_size, step)
+
+    def fit(self, sighted: bool) -> None:
+        """Teach the adapter the words that came next, with the face or, for the twin, without."""
+        options, model = self.options, self.model
+
+        def step(chosen: list[Example]) -> tuple[Tensor, dict[str, float]]:
+            faces = [self._training_face(e, sighted) for e in chosen]
+            batch = collate(chosen, faces, self._pad_id).to(model.absence.device)
+            out = model(
+                batch.ids,
+                batch.query_times,
+                batch.face,
+                text_hidden=self._read(chosen),
+                attention_mask=batch.mask,
+                keep=batch.keep,
+            )
+            language = next_token_loss(out.logits, batch.labels[batch.keep])
+            figures = {"bits_per_token": language.item() / math.log(2)}
+            if not (sighted and options.contrastive_weight):
+                return language, figures
+            reach = in_reach(chosen, batch.face, model.config.window_s)
+            contrastive = model.contrastive(out.text_hidden, batch.keep, out.face, reach)
+            return language + options.contrastive_weight * contrastive, figures | {"contrastive": contrastive.item()}
+
+        name = "model" if sighted else "text-only twin"
+        self._optimise(name, _optimiser(model, options), options.steps, options.batch_size, step)
+
+    def _optimise(
+        self,
+        part: str,
+        optimiser: torch.optim.Optimizer,
+        steps: int,
+        batch_size: int,
+        step: Callable[[list[Example]], tuple[Tensor, dict[str, float]]],
+    ) -> None:
+        schedule = _warm_up_and_decay(optimiser, steps)
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        batches = epochs(len(self.examples), batch_size, self.options.seed)
+        started = time.monotonic()
+        self.model.train()
+        for number in range(1, steps + 1):
+            with autocast(self.model.absence.device):
+                loss, figures = step([self.examples[i] for i in next(batches)])
+            if not torch.isfinite(loss):
+                raise UserError(f"{part}: the loss became {loss.item()} at step {number}; lower --learning-rate")
+            optimiser.zero_grad(set_to_none=True)
+            if loss.requires_grad:
+                loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            self._log.write(part, number, learning_rate=float(schedule.get_last_lr()[0]), **figures)
+            left_s = (time.monotonic() - started) / number * (steps - number)
+            bits = figures.get("bits_per_token", loss.item() / math.log(2))
+            self._report(Progress(part, number, steps, bits, left_s))
+
+    def _jittered(self, example: Example) -> FaceTrack:
+        limit_s = self.options.time_jitter_s
+        return example.track.later(self._faces.uniform(-limit_s, limit_s))
+
+    def _training_face(self, example: Example, sighted: bool) -> FaceTrack:
+        """The example's own face, moved a little in time, or withheld."""
+        face = example.seen(self.model.memory_s, self._jittered(example))
+        withheld = self._faces.random() < self.options.face_dropout
+        return face.between(-math.inf, -math.inf) if withheld or not sighted else face
 
 
-def _training_face(
-    example: Example, model: NaturalVideoLLM, options: TrainOptions, sighted: bool, rng: np.random.Generator
-) -> FaceTrack:
-    """The example's own face, moved a little in time, or withheld."""
-    jitter_s = rng.uniform(-options.time_jitter_s, options.time_jitter_s)
-    withheld = rng.random() < options.face_dropout
-    face = example.seen(model.memory_s, example.track.later(jitter_s))
-    return face.between(-math.inf, -math.inf) if withheld or not sighted else face
-
-
-def _optimiser(
-    model: NaturalVideoLLM, options: TrainOptions
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW with warm-up over the first twentieth and cosine decay to zero."""
-    gates = [p for name, p in model.trained_parameters() if name.endswith("_gate")]
-    lora = [p for name, p in model.trained_parameters() if ".lora_" in name]
+def _optimiser(model: NaturalVideoLLM, options: TrainOptions) -> torch.optim.Optimizer:
+    parameters = model.trained_parameters()
+    gates = [p for name, p in parameters if name.endswith("_gate")]
+    lora = [p for name, p in parameters if ".lora_" in name]
     special = {id(p) for p in gates + lora}
-    rest = [p for _, p in model.trained_parameters() if id(p) not in special]
+    rest = [p for _, p in parameters if id(p) not in special]
     rate, decay = options.learning_rate, options.weight_decay
     groups = [
         {"params": rest, "lr": rate, "weight_decay": decay},
         {"params": gates, "lr": _GATE_RATE * rate, "weight_decay": 0.0},
         {"params": lora, "lr": rate / 2, "weight_decay": decay},
     ]
-    optimiser = torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.98))
-    warm = max(1, options.steps // 20)
+    return torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.98))
+
+
+def _warm_up_and_decay(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up over the first twentieth, then a cosine down to zero."""
+    warm = max(1, steps // 20)
 
     def scale(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, options.steps - warm)))
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, scale)
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, scale)
 
 
 def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000) -> torch.Tensor:
@@ -227,5 +275,3 @@ def _write_run_file(out: Path, options: TrainOptions, train_ids: set[str], test_
         (out / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
-
-

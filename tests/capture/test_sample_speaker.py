@@ -75,8 +75,7 @@ def change(landmarker: FaceLandmarker, face: SampleFace, motion: str) -> dict[st
     weights, _ = play(motion, draw_turn(np.random.default_rng(1), 4.0), np.array([0.0, 4.0]))
     weights[:, [MOVEMENTS.index("jaw_down"), MOVEMENTS.index("lids_down")]] = 0
     before, after = (
-        measure(landmarker, frame)
-        for frame in face.render(weights, STILL.repeat(2, axis=0), np.random.default_rng(2))
+        measure(landmarker, frame) for frame in face.render(weights, STILL.repeat(2, axis=0), np.random.default_rng(2))
     )
     return {name: after[name] - before[name] for name in before}
 
@@ -84,9 +83,7 @@ def change(landmarker: FaceLandmarker, face: SampleFace, motion: str) -> dict[st
 def test_landmarks_follow_the_motions(portrait: Portrait, landmarker: FaceLandmarker) -> None:
     faces = [SampleFace(portrait, seed) for seed in range(4)]
     changes = {motion: [change(landmarker, face, motion) for face in faces] for motion in MOTIONS}
-    mean = {
-        m: {name: float(np.mean([c[name] for c in changes[m]])) for name in changes[m][0]} for m in MOTIONS
-    }
+    mean = {m: {name: float(np.mean([c[name] for c in changes[m]])) for name in changes[m][0]} for m in MOTIONS}
     assert mean["smile_comes"]["mouth_width"] > 0.06
     assert mean["smile_comes"]["corners_up"] > 0.03
     assert mean["brows_rise"]["brows_up"] > 0.04
@@ -100,9 +97,7 @@ def test_landmarks_follow_the_motions(portrait: Portrait, landmarker: FaceLandma
             assert mean[backwards][name] == pytest.approx(-value, abs=0.02)
 
 
-def test_talking_opens_the_mouth_and_blinks_close_the_eyes(
-    portrait: Portrait, landmarker: FaceLandmarker
-) -> None:
+def test_talking_opens_the_mouth_and_blinks_close_the_eyes(portrait: Portrait, landmarker: FaceLandmarker) -> None:
     weights = np.zeros((3, len(MOVEMENTS)))
     weights[1, MOVEMENTS.index("jaw_down")] = 1.0
     weights[2, MOVEMENTS.index("lids_down")] = 1.0
@@ -132,8 +127,7 @@ def test_faces_differ(portrait: Portrait, landmarker: FaceLandmarker) -> None:
 def test_the_same_seed_gives_the_same_frames(portrait: Portrait) -> None:
     weights, sway = play("brows_rise", draw_turn(np.random.default_rng(1), 4.0), np.linspace(0, 4, 5))
     a, b, other = (
-        np.stack(list(SampleFace(portrait, seed).render(weights, sway, np.random.default_rng(9))))
-        for seed in (5, 5, 6)
+        np.stack(list(SampleFace(portrait, seed).render(weights, sway, np.random.default_rng(9)))) for seed in (5, 5, 6)
     )
     assert np.array_equal(a, b)
     assert np.abs(a.astype(int) - other).mean() > 5
@@ -156,10 +150,7 @@ def test_sessions_are_readable_and_on_time(sample: Path) -> None:
             assert len(frames) == segment.frames
             assert frames[0][1].shape == (240, 320, 3)
             assert frames[-1][0] == pytest.approx(segment.t, abs=0.001)
-            assert all(
-                10 * int(segment.file[6:12]) - 0.001 <= t < 10 * int(segment.file[6:12]) + 10
-                for t, _ in frames
-            )
+            assert all(10 * int(segment.file[6:12]) - 0.001 <= t < 10 * int(segment.file[6:12]) + 10 for t, _ in frames)
             times += [t for t, _ in frames]
         steps = np.diff(times)
         assert steps.min() > 0
@@ -225,9 +216,7 @@ def test_dealing_is_even() -> None:
         assert len({line.message for line, _ in plan.played}) == 30
         assert set(Counter(motion for _, motion in plan.played).values()) == {5}
     for split, messages, times in (("train", 170, {0, 1}), ("test", 30, {1})):
-        pairs = Counter(
-            (line.message, motion) for plan in plans if plan.split == split for line, motion in plan.played
-        )
+        pairs = Counter((line.message, motion) for plan in plans if plan.split == split for line, motion in plan.played)
         told = Counter(line.message for plan in plans if plan.split == split for line, _ in plan.played)
         assert len(told) == messages
         assert max(told.values()) - min(told.values()) <= 1
@@ -236,9 +225,7 @@ def test_dealing_is_even() -> None:
     assert [len(plan.played) for plan in capped] == [8, 5, 5]
 
 
-def test_a_second_run_with_the_same_seed_gives_the_same_log(
-    sample: Path, face_task_file: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_with_the_same_seed_gives_the_same_log(sample: Path, face_task_file: Path, tmp_path: Path) -> None:
     write_sample_sessions(tmp_path, face_task_file, **{**SMALL, "workers": 2})
     for name in ("person_000/session.jsonl", "person_002/session.jsonl", "candidates.jsonl"):
         assert (tmp_path / name).read_bytes() == (sample / name).read_bytes()
@@ -254,9 +241,7 @@ def test_an_interrupted_run_goes_on(sample: Path, face_task_file: Path, tmp_path
     kept = out / "person_000" / "video" / "000000.mp4"
     before = kept.stat().st_mtime_ns
     seen: list[tuple[int, int]] = []
-    write_sample_sessions(
-        out, face_task_file, **SMALL, progress=lambda done, total: seen.append((done, total))
-    )
+    write_sample_sessions(out, face_task_file, **SMALL, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(2, 3), (3, 3)]
     assert cut.read_bytes() == whole
     assert kept.stat().st_mtime_ns == before

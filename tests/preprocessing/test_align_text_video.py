@@ -40,9 +40,9 @@ AWKWARD = [
 
 # The default vocabulary lacks bytes of some control characters (Cc) and of empty code points (Cn).
 characters = st.characters(exclude_categories=["Cs", "Cc", "Cn"])
-any_text = st.lists(
-    st.one_of(st.sampled_from(AWKWARD), st.text(characters, max_size=4)), min_size=1, max_size=12
-).map("".join)
+any_text = st.lists(st.one_of(st.sampled_from(AWKWARD), st.text(characters, max_size=4)), min_size=1, max_size=12).map(
+    "".join
+)
 steps = st.floats(0, 2, allow_nan=False).map(lambda step: round(step, 3))
 many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -90,9 +90,7 @@ def spoken(draw: st.DrawFn) -> Text:
     text, now_s, words = "", draw(steps), []
     word = st.sampled_from(["now", "it's", "é😀", "שלום", "unbelievable", "x"])
     for part in draw(st.lists(word, min_size=1, max_size=6)):
-        text += (
-            draw(st.sampled_from(["", " ", ", ", "—"])) if not text else draw(st.sampled_from([" ", ", "]))
-        )
+        text += draw(st.sampled_from(["", " ", ", ", "—"])) if not text else draw(st.sampled_from([" ", ", "]))
         start_s = round(now_s + draw(steps), 3)
         now_s = round(start_s + draw(steps), 3)
         words.append((len(text), len(text) + len(part), start_s, now_s))
@@ -127,18 +125,14 @@ def test_typed_text(event: Text, align: Align, latents: Latents) -> None:
     found = align(event)
     check_always(event, found, latents.times)
     assert event.char_times is not None
-    for (start, end), t_start, t_end in zip(
-        found.token_spans, found.token_t_start, found.token_t_end, strict=True
-    ):
+    for (start, end), t_start, t_end in zip(found.token_spans, found.token_t_start, found.token_t_end, strict=True):
         assert t_start == event.char_times[start]
         assert t_end == event.char_times[end - 1]
 
 
 @many
 @given(event=typed(rising=False))
-def test_text_corrected_later_is_as_old_as_the_correction(
-    event: Text, align: Align, latents: Latents
-) -> None:
+def test_text_corrected_later_is_as_old_as_the_correction(event: Text, align: Align, latents: Latents) -> None:
     found = align(event)
     check_always(event, found, latents.times)
     assert event.char_times is not None
@@ -152,9 +146,7 @@ def test_a_token_ends_with_its_word_and_starts_with_it(event: Text, align: Align
     found = align(event)
     check_always(event, found, latents.times)
     assert event.word_times is not None
-    for (start, end), t_start, t_end in zip(
-        found.token_spans, found.token_t_start, found.token_t_end, strict=True
-    ):
+    for (start, end), t_start, t_end in zip(found.token_spans, found.token_t_start, found.token_t_end, strict=True):
         own = [word for word in event.word_times if word[0] < end and start < word[1]]
         before = [word for word in event.word_times if word[1] <= start]
         if own:
@@ -198,7 +190,5 @@ def test_a_session_is_aligned_whole(
     for _ in range(2):  # a second run replaces the first one's file
         assert align_session(session, tokenizer, "default", "face-geometry", WINDOW_S) == 2
         sha256 = tokenizer_sha256(tokenizer)
-        expected = [
-            align(text).model_copy(update={"tokenizer_sha256": sha256}) for text in (texts[1], texts[0])
-        ]
+        expected = [align(text).model_copy(update={"tokenizer_sha256": sha256}) for text in (texts[1], texts[0])]
         assert read_aligned(session.aligned_file) == expected

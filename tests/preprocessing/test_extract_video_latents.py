@@ -37,9 +37,7 @@ def extracted(tiny_sessions: Path, face_task_file: Path, tmp_path_factory: pytes
 def test_every_segment_has_its_latents(extracted: Path, face_task_file: Path) -> None:
     for session in find_sessions(extracted):
         for segment in session.finished_segments:
-            found = load_latents(
-                session.latents_dir(ENCODER) / Path(segment.file).with_suffix(".safetensors").name
-            )
+            found = load_latents(session.latents_dir(ENCODER) / Path(segment.file).with_suffix(".safetensors").name)
             times = [time_s for time_s, _ in read_frames(session.path / segment.file)]
             assert len(times) == segment.frames
             np.testing.assert_array_equal(found.times, times)
@@ -59,9 +57,7 @@ def test_two_workers_give_what_one_gives(extracted: Path, face_task_file: Path, 
     assert all(s.faces > 0.95 * s.frames and not s.already_there for s in segments)
 
 
-def test_a_resumed_run_gives_what_an_unbroken_one_gives(
-    extracted: Path, face_task_file: Path, tmp_path: Path
-) -> None:
+def test_a_resumed_run_gives_what_an_unbroken_one_gives(extracted: Path, face_task_file: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(extracted, tmp_path / "sessions")
     lost = min(copy.glob("*/latents/*/*"), key=lambda path: path.stat().st_size)
     lost.unlink()
@@ -99,9 +95,7 @@ def test_what_came_before_a_segment_does_not_matter(extracted: Path, face_task_f
 
 def test_latents_of_other_weights_are_refused(extracted: Path, face_task_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.task"
-    other.write_bytes(
-        face_task_file.read_bytes() + b"\0"
-    )  # a zip file may have a tail: same nets, other hash
+    other.write_bytes(face_task_file.read_bytes() + b"\0")  # a zip file may have a tail: same nets, other hash
     before = files(extracted)
     with pytest.raises(UserError, match=r"000000\.safetensors: made with weights .* delete"):
         run(extracted, other)
@@ -121,9 +115,7 @@ def test_an_unknown_encoder_is_told(tiny_sessions: Path, face_task_file: Path) -
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_missing_video_is_one_clear_line(
-    extracted: Path, face_task_file: Path, tmp_path: Path, workers: int
-) -> None:
+def test_a_missing_video_is_one_clear_line(extracted: Path, face_task_file: Path, tmp_path: Path, workers: int) -> None:
     copy = shutil.copytree(extracted / "person_000", tmp_path / "person_000")
     shutil.rmtree(copy / "latents")
     for video in (copy / "video").iterdir():

@@ -137,9 +137,7 @@ def test_mirrored_picture_gives_the_mirrored_latent(settled: Callable[[np.ndarra
     latent, mirrored = settled(tilted), settled(tilted[:, ::-1])
     assert abs(float(latent[-4])) > 0.2, "without a tilt the signs of the pose would go untested"
     assert_same_shape(mirror_latent(latent), mirrored)
-    assert mirror_latent(latent)[-6:].astype(float) == pytest.approx(
-        mirrored[-6:].astype(float), abs=ANGLE_TOLERANCE
-    )
+    assert mirror_latent(latent)[-6:].astype(float) == pytest.approx(mirrored[-6:].astype(float), abs=ANGLE_TOLERANCE)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -153,9 +153,7 @@ def test_real_face_is_never_lost(landmarker: FaceLandmarker, faces_dir: Path, cl
 
 
 @pytest.mark.parametrize(("clip", "first", "last"), [("face_noface.mov", 1, 0), ("noface_face.mov", 0, 1)])
-def test_face_leaves_and_comes(
-    landmarker: FaceLandmarker, faces_dir: Path, clip: str, first: int, last: int
-) -> None:
+def test_face_leaves_and_comes(landmarker: FaceLandmarker, faces_dir: Path, clip: str, first: int, last: int) -> None:
     seen = [landmarker(frame) is not None for frame in frames(faces_dir / "pyfeat" / clip)]
     assert np.mean(seen[:60]) == first
     assert np.mean(seen[-60:-1]) == last

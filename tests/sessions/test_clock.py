@@ -19,8 +19,7 @@ def test_time_starts_at_zero_and_rises() -> None:
 def test_a_second_process_shares_the_clock() -> None:
     clock = SessionClock(time.monotonic() - 100)
     code = (
-        "from natural_video_llm.sessions.clock import SessionClock; "
-        f"print(SessionClock({clock.monotonic_s!r}).now_s())"
+        f"from natural_video_llm.sessions.clock import SessionClock; print(SessionClock({clock.monotonic_s!r}).now_s())"
     )
     before = clock.now_s()
     theirs = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)

@@ -73,9 +73,7 @@ def test_unknown_fields_survive_a_round_trip(tmp_path: Path) -> None:
     assert [json.loads(line) for line in copied] == lines
 
 
-def test_a_damaged_last_line_is_reported_and_skipped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_last_line_is_reported_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = write(tmp_path / ("long_name_" * 12), TEXT, SessionEnd(t=3))
     whole = log.read_bytes()
     log.write_bytes(whole[:-8])

@@ -167,9 +167,7 @@ def test_json_segments_become_utterances(tmp_path: Path) -> None:
     ]
     one, whole = read_word_json(save(tmp_path / "a.json", {"segments": segments}))
     assert (one.text, one.timing) == ("One", "word")
-    assert whole == Text(
-        speaker="speaker", text="not cut into words", t_start=1.0, t_end=2.5, timing="utterance"
-    )
+    assert whole == Text(speaker="speaker", text="not cut into words", t_start=1.0, t_end=2.5, timing="utterance")
     assert read_word_json(save(tmp_path / "a.json", {"segments": []})) == []
 
 

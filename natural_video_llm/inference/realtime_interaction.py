@@ -1,0 +1,133 @@
+"""Conversation in the terminal: text from the keyboard, the face from a camera or a file."""
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from natural_video_llm.assets import face_landmarker_file
+from natural_video_llm.checkpoint import load_run
+from natural_video_llm.inference.engine import Conversation
+from natural_video_llm.inference.live_face import LiveFace, View, camera_frames, file_frames
+from natural_video_llm.preprocessing.encoders import make_encoder
+from natural_video_llm.sessions.clock import SessionClock
+
+# A line from the terminal has no times of its own; a pause before the first key must not count as typing.
+_TYPING_S_A_CHARACTER = 0.08
+
+console = Console(highlight=False)
+
+
+def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int) -> None:
+    """Talk until `quit`, end of input, or the last of the messages in `say`.
+
+    A file is played to its end: with messages left over they are spread over it.
+
+    Raises:
+        UserError: no such run, camera or file.
+    """
+    model, tokenizer = load_run(run)
+    encoder = make_encoder(model.config.encoder, face_landmarker_file())
+    frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
+    clock = SessionClock()
+    conversation = Conversation(model, tokenizer, clock, temperature, torch.Generator().manual_seed(seed))
+    console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
+    with LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock) as face:
+        reporter = _FaceReporter(face)
+        with reporter:
+            for message, typed_s in _messages(say, face, clock):
+                _answer(conversation, message, typed_s, face)
+            if isinstance(source, Path):
+                _play_out(face)
+    view = face.view()
+    console.print(f"[dim]{view.frames} frames seen, {view.dropped} dropped[/dim]")
+
+
+def _answer(conversation: Conversation, message: str, typed_s: tuple[float, float], face: LiveFace) -> None:
+    console.print("[bold]reply:[/bold] ", end="")
+    moved: list[float] = []
+    try:
+        for piece, moved_bits in conversation.reply(message, typed_s, face.look):
+            console.print(escape(piece), end="")
+            moved.append(moved_bits)
+    except KeyboardInterrupt:
+        console.print(" [dim](interrupted)[/dim]", end="")
+    console.print()
+    mean = sum(moved) / len(moved) if moved else 0.0
+    seen = "face seen" if face.view().face_seen else "no face seen"
+    console.print(f"[dim]{seen}; the face moved this reply by {mean:.3f} bits a token[/dim]")
+
+
+def _messages(say: Sequence[str], face: LiveFace, clock: SessionClock) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Each message with the times at which it was begun and sent."""
+    if say:
+        for message in say:
+            _wait_for_face(face)
+            now_s = clock.now_s()
+            console.print(f"[bold]you:[/bold] {escape(message)}")
+            yield message, (now_s, now_s)
+        return
+    while True:
+        started_s = clock.now_s()
+        try:
+            line = input("you: " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if line.strip().lower() == "quit":
+            return
+        message, sent_s = line.strip(), clock.now_s()
+        if message:
+            yield message, (max(started_s, sent_s - _TYPING_S_A_CHARACTER * len(message)), sent_s)
+
+
+def _wait_for_face(face: LiveFace, at_most_s: float = 3.0) -> None:
+    """A scripted message comes when somebody is there to say it, or after a while all the same."""
+    until = time.monotonic() + at_most_s
+    while time.monotonic() < until:
+        view = face.view()
+        if view.face_seen or not view.running:
+            return
+        time.sleep(0.05)
+
+
+def _play_out(face: LiveFace) -> None:
+    while face.view().running:
+        time.sleep(0.1)
+
+
+class _FaceReporter:
+    """Says when a face comes into view and when it leaves; a blink of the tracker is not worth a line."""
+
+    def __init__(self, face: LiveFace, settle_s: float = 0.3):
+        self._face, self._settle_s = face, settle_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="face-reporter", daemon=True)
+
+    def __enter__(self) -> "_FaceReporter":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        said: bool | None = None
+        since, last = time.monotonic(), None
+        while not self._stop.wait(0.05):
+            try:
+                view: View = self._face.view()
+            except Exception:
+                return  # whoever looks at the face next raises it where it can be shown
+            if view.frames == 0:
+                continue
+            if view.face_seen != last:
+                since, last = time.monotonic(), view.face_seen
+            elif last != said and time.monotonic() - since >= self._settle_s:
+                said = last
+                console.print(f"[dim]{'face seen' if said else 'no face seen'}[/dim]")
