@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
 # The main path, start to end, on sample speakers: no camera, no GPU and no account are needed.
 # Usage: scripts/demo.sh FOLDER
+# SAMPLE_OPTIONS and TRAIN_OPTIONS make it smaller or larger; the tests run it small.
 set -euo pipefail
 folder=${1:?usage: scripts/demo.sh FOLDER}
+sample_options=${SAMPLE_OPTIONS---people 24 --turns 50 --rate-hz 10}
+train_options=${TRAIN_OPTIONS-}
 
-nvllm sample "$folder/sessions"                                  # 24 people talk; 6 of them and 30 messages are held out
-nvllm extract "$folder/sessions"                                 # video → latents
-nvllm align "$folder/sessions"                                   # every token gets its time and its face
-nvllm train "$folder/sessions" --out "$folder/run" --context-turns 0   # the messages have nothing to do with each other
-nvllm eval "$folder/run"                                         # does the face matter, and is it the right one?
+# 24 people talk; 6 of them and 30 of their messages are held out.
+nvllm sample "$folder/sessions" $sample_options
+# Video → latents; then every token gets its time and its stretch of them.
+nvllm extract "$folder/sessions"
+nvllm align "$folder/sessions"
+# The model and its text-only twin. The sample messages have nothing to do with each other: no earlier turns.
+nvllm train "$folder/sessions" --out "$folder/run" --context-turns 0 $train_options
+# Does the face matter, and is it the right face at the right time?
+nvllm eval "$folder/run"
 
 cat <<END
 
 Next:
-  nvllm chat $folder/run --camera 0                 talk to it; the picture stays on this machine
-  nvllm chat $folder/run --video CLIP               the same with a video file in the camera's place
-  nvllm import CLIPS sessions                       your own clips with word timings; then extract, align, train, eval
+  nvllm chat $folder/run                   talk to it with your camera; the picture stays on this machine
+  nvllm chat $folder/run --video FILE      the same with a video file in the camera's place
+  nvllm import CLIPS sessions              your own clips with word timings; then extract, align, train, eval
 END
