@@ -47,7 +47,9 @@ def test_eval_json_holds_every_condition_with_intervals(demo: tuple[Path, str]) 
     assert set(result["conditions"]) == CONDITIONS
     for figures in result["conditions"].values():
         for value, low, high in figures.values():
-            assert math.isfinite(value) and low <= value + 1e-9 and value <= high + 1e-9
+            assert math.isfinite(value)
+            assert low <= value + 1e-9
+            assert value <= high + 1e-9
     assert result["data"]["people"] == 2
     for name in ("true", "other person", "shuffled"):
         value, low, high = result["choices"][name]["right"]
@@ -60,7 +62,8 @@ def test_run_folder_is_whole(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     run = folder / "run"
     record = json.loads((run / "run.json").read_text())
-    assert len(record["train"]) == 4 and len(record["test"]) == 2
+    assert len(record["train"]) == 4
+    assert len(record["test"]) == 2
     for part in (run, run / "twin"):
         assert (part / "adapter.safetensors").stat().st_size < 20_000_000
         lines = [json.loads(line) for line in (part / "logs/metrics/metrics.jsonl").read_text().splitlines()]

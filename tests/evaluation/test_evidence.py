@@ -114,7 +114,9 @@ def test_paired_differences_are_tighter_than_unpaired_ones() -> None:
     worse = Scores([np.array([-x]) for x in base])
     better = Scores([np.array([-x + 0.5]) for x in base])
     gained = bits_gained(better, worse, people, np.ones(30))
-    assert gained.value == pytest.approx(0.5) and gained.low == pytest.approx(0.5) and gained.high == pytest.approx(0.5)
+    assert gained.value == pytest.approx(0.5)
+    assert gained.low == pytest.approx(0.5)
+    assert gained.high == pytest.approx(0.5)
     spread = bits_per_token(worse, people)
     assert spread.high - spread.low > 1
     assert math.isclose(spread.value, base.mean())

@@ -152,7 +152,9 @@ def test_people_are_never_on_both_sides(tmp_path: Path, chat: ChatFormat) -> Non
     turns = [("ann", "Hello."), ("bob", "Hi!")]
     sessions = [make_session(tmp_path / f"s{i}", chat, turns, person=f"p{i // 2}") for i in range(8)]
     train, test = split_sessions(sessions, 0.25, seed=0)
-    assert len(train) == 6 and len(test) == 2 and not train & test
+    assert len(train) == 6
+    assert len(test) == 2
+    assert not train & test
     assert len({s.start.person for s in sessions if s.start.session_id in test}) == 1
     tested = [s for _, part in fold_sessions(sessions, 4, seed=0) for s in part]
     assert sorted(tested) == sorted(s.start.session_id for s in sessions)
