@@ -18,11 +18,11 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from natural_video_llm.checkpoint import load_run
-from natural_video_llm.evaluation.conditions import Condition, conditions, no_face
+from natural_video_llm.evaluation.conditions import Condition, conditions
 from natural_video_llm.evaluation.eval import load_test_examples
 from natural_video_llm.evaluation.evidence import Scorer
 from natural_video_llm.sessions.folder import Session
-from natural_video_llm.training.dataset import Example
+from natural_video_llm.training.dataset import Example, no_face
 
 SLOTS = {"command": 0, "colour": 1, "preposition": 2, "adverb": 5}
 

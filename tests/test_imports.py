@@ -15,7 +15,7 @@ ALLOWED = {
     "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "workers"},
     "preprocessing": {"sessions", "assets", "errors", "console", "device", "tokenization", "workers"},
     "training": {
-        *("sessions", "models"),
+        *("sessions", "models", "preprocessing.encoders"),
         *("assets", "checkpoint", "console", "device", "errors", "tokenization"),
     },
     "evaluation": {

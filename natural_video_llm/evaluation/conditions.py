@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from natural_video_llm.training.dataset import Example, FaceTrack
+from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
 SHIFTS_S = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
 
@@ -38,10 +38,6 @@ def conditions(examples: Sequence[Example], memory_s: float, window_s: float, se
         "shuffled": shuffled,
         "frozen": lambda e: freeze(e.seen(memory_s), e.target_span_s[0] - window_s),
     }
-
-
-def no_face(example: Example) -> FaceTrack:
-    return example.track.between(-np.inf, -np.inf)
 
 
 def moved_to(example: Example, other: Example, memory_s: float) -> FaceTrack:

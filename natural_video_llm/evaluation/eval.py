@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.errors import UserError
-from natural_video_llm.evaluation.conditions import Condition, conditions, no_face
+from natural_video_llm.evaluation.conditions import Condition, conditions
 from natural_video_llm.evaluation.evidence import Choices, Scorer, Scores, bits_gained, bits_per_token
 from natural_video_llm.evaluation.replies import ReplyUnderFace, replies_under_faces
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
@@ -19,7 +19,7 @@ from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.candidates import FILE_NAME, ORDER_PAIRS, Candidates, read_candidates
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
-from natural_video_llm.training.dataset import Example, load_examples, with_reply
+from natural_video_llm.training.dataset import Example, load_examples, no_face, with_reply
 from natural_video_llm.training.train import RUN_FILE
 
 EVAL_FILE = "eval.json"

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from natural_video_llm.evaluation.conditions import moved_to, no_face
+from natural_video_llm.evaluation.conditions import moved_to
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.generate import generate_reply
-from natural_video_llm.training.dataset import Example, FaceTrack
+from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
 _SECONDS_A_TOKEN = 0.04
 

@@ -57,12 +57,11 @@ class FusionConfig:
 
 
 class FusionOutput(NamedTuple):
-    """logits [batch, tokens, vocabulary], or [kept, vocabulary] where `keep` chose positions; the LLM's cache; hidden
-    states below the fusion [batch, tokens, hidden] and the encoded face (both None without a face)."""
+    """logits [batch, tokens, vocabulary], or [kept, vocabulary] where `keep` chose positions; the LLM's cache; the
+    encoded face (None without one)."""
 
     logits: Tensor
     past_key_values: Any
-    text_hidden: Tensor | None
     face: SeenFace | None
 
 
@@ -138,7 +137,7 @@ class NaturalVideoLLM(nn.Module):
                 for i in config.fusion_layers
             }
         )
-        self.contrastive = ContrastiveHead(text.hidden_size, config.face_size)
+        self.contrastive = ContrastiveHead(text.hidden_size, config.face_size, config.heads, self.relative_time)
         self._sight: _Sight | None = None
         self._keep: Tensor | None = None
         self._text_hidden: Tensor | None = None
@@ -206,7 +205,7 @@ class NaturalVideoLLM(nn.Module):
                     past_key_values=past_key_values,
                     use_cache=use_cache,
                 )
-            return FusionOutput(out.logits, out.past_key_values, self._text_hidden, face)
+            return FusionOutput(out.logits, out.past_key_values, face)
         finally:
             self._sight = self._keep = self._text_hidden = None
             self._is_read = False
@@ -214,6 +213,10 @@ class NaturalVideoLLM(nn.Module):
     def encode(self, face: Face) -> SeenFace:
         """Run the temporal encoder."""
         return SeenFace(self.temporal_encoder(face), face.times, face.present)
+
+    def match(self, ids: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
+        """Contrastive loss between tokens ids [batch, tokens] and the face at their times, see `ContrastiveHead`."""
+        return self.contrastive(self.llm.get_input_embeddings()(ids), pieces, query_times, face)
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

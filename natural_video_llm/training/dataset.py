@@ -1,6 +1,6 @@
 """Sessions → examples → batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,11 @@ class FaceTrack:
 
     def later(self, seconds: float) -> "FaceTrack":
         return replace(self, times=self.times + seconds)
+
+    def mirrored(self, mirror: Callable[[np.ndarray], np.ndarray]) -> "FaceTrack":
+        """The face seen in a mirror; the neutral is mirrored with it."""
+        halves = self.latents.reshape(len(self.latents), 2, -1)
+        return replace(self, latents=mirror(halves).reshape(self.latents.shape))
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Example:
         """Times of the first and the last token to predict."""
         times = self.times[self.target]
         return float(times[0]), float(times[-1])
+
+    @property
+    def pieces(self) -> np.ndarray:
+        """[tokens] int, what belongs together in the contrastive loss, -1 outside the target: an answer is one piece,
+        since the face came before it; of one's own words each token is, since the face says it then and there."""
+        own_words = not self.prompt
+        return np.where(self.target, np.cumsum(self.target) - 1 if own_words else 0, -1)
 
     @property
     def words(self) -> int:
@@ -107,6 +119,10 @@ def load_track(session: Session, encoder: str, neutral_memory_s: float) -> FaceT
     latents = load_session_latents(session, encoder)
     relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
     return FaceTrack(relative, latents.times, latents.present)
+
+
+def no_face(example: Example) -> FaceTrack:
+    return example.track.between(-np.inf, -np.inf)
 
 
 def with_reply(example: Example, words: TimedTokens, reply: str, chat: ChatFormat) -> Example:
@@ -175,15 +191,21 @@ def _check_alignment(session: Session, utterances: list[AlignedUtterance], token
 
 @dataclass(frozen=True)
 class Batch:
-    """ids, labels [batch, tokens]; query_times [batch, tokens] float64; mask, keep [batch, tokens] bool (real tokens;
-    positions whose next token is to be predicted); face."""
+    """ids, labels [batch, tokens]; query_times [batch, tokens] float64; mask [batch, tokens] bool (real tokens);
+    pieces [batch, tokens] int (the piece of text that the next token belongs to, -1 where it is not to be predicted);
+    face."""
 
     ids: Tensor
     labels: Tensor
     query_times: Tensor
     mask: Tensor
-    keep: Tensor
+    pieces: Tensor
     face: Face
+
+    @property
+    def keep(self) -> Tensor:
+        """[batch, tokens] bool: the positions whose next token is to be predicted."""
+        return self.pieces >= 0
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
@@ -195,14 +217,16 @@ def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int
     ids = torch.full((count, tokens + 1), pad_id)
     times = torch.zeros(count, tokens, dtype=torch.float64)
     mask = torch.zeros(count, tokens, dtype=torch.bool)
-    keep = torch.zeros(count, tokens, dtype=torch.bool)
+    pieces = torch.full((count, tokens), -1)
     for row, example in enumerate(examples):
         length = len(example.ids)
         ids[row, :length] = torch.from_numpy(example.ids)
         times[row, :length] = torch.from_numpy(example.query_times)
         mask[row, :length] = True
-        keep[row, : length - 1] = torch.from_numpy(example.target[1:])
-    return Batch(ids[:, :-1], ids[:, 1:], times, mask, keep, _collate_faces(faces))
+        # No example has more pieces than a row has tokens, so that the numbers of two examples never meet.
+        own = torch.from_numpy(example.pieces[1:])
+        pieces[row, : length - 1] = torch.where(own >= 0, own + row * tokens, -1)
+    return Batch(ids[:, :-1], ids[:, 1:], times, mask, pieces, _collate_faces(faces))
 
 
 def _collate_faces(faces: Sequence[FaceTrack]) -> Face:
@@ -216,12 +240,6 @@ def _collate_faces(faces: Sequence[FaceTrack]) -> Face:
         times[row, :seen] = torch.from_numpy(face.times)
         present[row, :seen] = torch.from_numpy(face.present)
     return Face(latents, times, present)
-
-
-def in_reach(examples: Sequence[Example], face: Face, window_s: float) -> Tensor:
-    """[batch, frames] bool: the frames that some token to be predicted may see."""
-    spans = torch.tensor([e.target_span_s for e in examples], dtype=torch.float64, device=face.times.device)
-    return (face.times > spans[:, :1] - window_s) & (face.times <= spans[:, 1:]) & face.present
 
 
 def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:

@@ -24,6 +24,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
 from natural_video_llm.models.loss import next_token_loss
+from natural_video_llm.preprocessing.encoders import mirror_of
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.tokenization import tokenizer_sha256
@@ -33,8 +34,8 @@ from natural_video_llm.training.dataset import (
     collate,
     epochs,
     fold_sessions,
-    in_reach,
     load_examples,
+    no_face,
     split_sessions,
 )
 from natural_video_llm.training.metrics import MetricsLog
@@ -139,6 +140,7 @@ class Trainer:
         self.model, self.examples, self.options = model, examples, options
         self._pad_id, self._log, self._report = pad_id, log, report
         self._read = ReadTexts(model, pad_id)
+        self._mirror = mirror_of(model.config.encoder)
         self._faces = np.random.default_rng((options.seed, 1))
 
     def match(self) -> None:
@@ -152,10 +154,9 @@ class Trainer:
             faces = []
             for example in chosen:
                 first_s, last_s = example.target_span_s
-                faces.append(self._jittered(example).between(first_s - memory_s, last_s))
+                faces.append(self._varied(example.track.between(first_s - memory_s, last_s)))
             batch = collate(chosen, faces, self._pad_id).to(model.absence.device)
-            reach = in_reach(chosen, batch.face, model.config.window_s)
-            loss = model.contrastive(self._read(chosen), batch.keep, model.encode(batch.face), reach)
+            loss = model.match(batch.labels, batch.pieces, batch.query_times, model.encode(batch.face))
             return loss, {"contrastive": loss.item()}
 
         self._optimise("matching faces and words", optimiser, options.match_steps, 4 * options.batch_size, step)
@@ -179,8 +180,7 @@ class Trainer:
             figures = {"bits_per_token": language.item() / math.log(2)}
             if not (sighted and options.contrastive_weight):
                 return language, figures
-            reach = in_reach(chosen, batch.face, model.config.window_s)
-            contrastive = model.contrastive(out.text_hidden, batch.keep, out.face, reach)
+            contrastive = model.match(batch.labels, batch.pieces, batch.query_times, out.face)
             return language + options.contrastive_weight * contrastive, figures | {"contrastive": contrastive.item()}
 
         name = "model" if sighted else "text-only twin"
@@ -215,15 +215,16 @@ class Trainer:
             bits = figures.get("bits_per_token", loss.item() / math.log(2))
             self._report(Progress(part, number, steps, bits, left_s))
 
-    def _jittered(self, example: Example) -> FaceTrack:
-        limit_s = self.options.time_jitter_s
-        return example.track.later(self._faces.uniform(-limit_s, limit_s))
-
     def _training_face(self, example: Example, sighted: bool) -> FaceTrack:
-        """The example's own face, moved a little in time, or withheld."""
-        face = example.seen(self.model.memory_s, self._jittered(example))
+        """The example's own face, varied, or withheld."""
         withheld = self._faces.random() < self.options.face_dropout
-        return face.between(-math.inf, -math.inf) if withheld or not sighted else face
+        return no_face(example) if withheld or not sighted else self._varied(example.seen(self.model.memory_s))
+
+    def _varied(self, face: FaceTrack) -> FaceTrack:
+        """The same face a little earlier or later, and as often as not seen in a mirror."""
+        limit_s = self.options.time_jitter_s
+        face = face.later(self._faces.uniform(-limit_s, limit_s))
+        return face.mirrored(self._mirror) if self._mirror and self._faces.random() < 0.5 else face
 
 
 def _optimiser(model: NaturalVideoLLM, options: TrainOptions) -> torch.optim.Optimizer:

@@ -1,5 +1,6 @@
 """Encoders: pictures → latents, one for each picture."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -35,3 +36,13 @@ def make_encoder(name: str, weights: Path) -> Encoder:
 
         return FaceGeometryEncoder(weights)
     raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(ENCODER_NAMES)}")
+
+
+def mirror_of(name: str) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What turns latents [..., latent_size] of the encoder `name` into those of the same faces seen in a mirror; None
+    where latents cannot be mirrored."""
+    if name == "face-geometry":
+        from natural_video_llm.preprocessing.encoders.face_geometry import mirror_latent
+
+        return mirror_latent
+    return None
