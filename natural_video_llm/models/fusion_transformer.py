@@ -66,28 +66,29 @@ class FusionOutput(NamedTuple):
 
 
 class FusionBlock(nn.Module):
-    """x + gate * attention to the face, then x + gate * feed-forward; both gates start at zero."""
+    """x + gate * feed-forward(attention of x to the face); the gate starts at zero.
+
+    Flamingo's feed-forward reads the text as well. Ours reads only what was seen: with a few hundred utterances the
+    other learns them by heart, and the face with them.
+    """
 
     def __init__(self, hidden_size: int, face_size: int, heads: int, time: RelativeTime):
         super().__init__()
-        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.norm = nn.LayerNorm(hidden_size)
         self.attention = TimedAttention(hidden_size, face_size, face_size, heads, time)
-        self.attention_gate = nn.Parameter(torch.zeros(1))
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden_size),
-            nn.Linear(hidden_size, 2 * face_size),
+            nn.LayerNorm(face_size),
+            nn.Linear(face_size, 2 * face_size),
             nn.GELU(),
             nn.Linear(2 * face_size, hidden_size),
         )
-        self.feed_forward_gate = nn.Parameter(torch.zeros(1))
+        self.gate = nn.Parameter(torch.zeros(1))
 
     def forward(self, hidden: Tensor, sight: "_Sight") -> Tensor:
         """hidden [batch, tokens, hidden_size] -> same"""
         x = hidden.float()
-        attended = self.attention(self.attention_norm(x), sight.keys, sight.time_features, sight.visible)
-        x = x + self.attention_gate.tanh() * attended
-        x = x + self.feed_forward_gate.tanh() * self.feed_forward(x)
-        return x.to(hidden.dtype)
+        seen = self.attention(self.norm(x), sight.keys, sight.time_features, sight.visible)
+        return (x + self.gate.tanh() * self.feed_forward(seen)).to(hidden.dtype)
 
 
 class _ReachedFusion(Exception):  # noqa: N818 - it is no error, it ends a forward pass early

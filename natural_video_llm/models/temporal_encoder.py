@@ -6,8 +6,6 @@ from torch.nn import functional
 
 from natural_video_llm.models.face import Face
 
-_TRAINING_NOISE = 0.1  # in standard deviations of a component
-
 
 class LatentBasis(nn.Module):
     """The directions in which faces move: a fixed principal-component basis of the neutral-relative latents.
@@ -87,11 +85,11 @@ class TimedAttention(nn.Module):
         slopes = torch.tensor([0.0, *(0.5 * 2.0**i for i in range(heads - 1))])
         with torch.no_grad():
             self.time_curve.weight.copy_(-slopes[:, None] * (2 * time.centres / time.window_s))
-        self.out = nn.Linear(size, query_size, bias=False)
+        self.out = nn.Linear(size, size, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
         """queries [batch, q, query_size], keys [batch, k, key_size], time_features [batch, q, k, bumps],
-        visible [batch, q, k] with at least one True in each row -> [batch, q, query_size]"""
+        visible [batch, q, k] with at least one True in each row -> [batch, q, size]"""
         query = self._split(self.query(queries))
         key, value = (self._split(part) for part in self.key_value(keys).chunk(2, dim=-1))
         bias = self.time_curve(time_features).permute(0, 3, 1, 2)
@@ -108,10 +106,14 @@ class TemporalTransformer(nn.Module):
 
     With two layers a frame's encoding depends on the last 2 * reach_s seconds and on nothing else, so a ring of
     window_s + 2 * reach_s seconds of latents is all that a live conversation has to keep.
+
+    `training_noise`, in standard deviations of a component, is added while training: landmarks tremble differently on
+    every camera, and a few faces are soon known by heart.
     """
 
     def __init__(self, latent_size: int, components: int, size: int, heads: int, layers: int, reach_s: float):
         super().__init__()
+        self.training_noise = 0.0
         self.basis = LatentBasis(latent_size, components)
         self.inner = nn.Linear(2 * components, size)
         self.relative_time = RelativeTime(reach_s, bumps=12)
@@ -126,9 +128,8 @@ class TemporalTransformer(nn.Module):
     def forward(self, face: Face) -> Tensor:
         """-> encodings [batch, frames, size]; those of frames without a face mean nothing and are never looked at"""
         x = self.basis(face.latents)
-        if self.training:
-            # Landmarks tremble differently on every camera: noise keeps the encoder from leaning on single frames.
-            x = x + _TRAINING_NOISE * torch.randn_like(x)
+        if self.training and self.training_noise:
+            x = x + self.training_noise * torch.randn_like(x)
         x = self.inner(x)
         if x.shape[1] == 0:
             return x

@@ -26,8 +26,9 @@ class TrainOptions:
         weight_decay: AdamW's.
         contrastive_weight: weight of the utterance-face contrastive loss; 0 leaves it out.
         face_dropout: share of training examples whose face is withheld.
+        face_noise: noise on the faces while training, in standard deviations of a component of movement.
         time_jitter_s: each example's face is moved by up to this much either way.
-        window_s: how far back a token sees, in seconds.
+        window_s: how far back a token sees, in seconds; the temporal encoder's layers look a third of that back.
         context_turns: earlier turns shown before the last message.
         lora_rank: LoRA on the LLM's upper layers; 0 keeps it frozen.
         test_share: share of people held out (of sessions where there is one person), unless the data marks its own.
@@ -40,7 +41,7 @@ class TrainOptions:
     out: Path
     llm: str = DEFAULT_LLM
     encoder: str = "face-geometry"
-    match_steps: int = 200
+    match_steps: int = 100
     match_rate: float = 2e-3
     steps: int = 150
     batch_size: int = 16
@@ -48,6 +49,7 @@ class TrainOptions:
     weight_decay: float = 0.05
     contrastive_weight: float = 0.1
     face_dropout: float = 0.15
+    face_noise: float = 0.3
     time_jitter_s: float = 0.04
     window_s: float = 3.0
     context_turns: int = 2

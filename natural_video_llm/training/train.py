@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ from natural_video_llm.training.read_texts import ReadTexts
 
 RUN_FILE = "run.json"
 _GATE_RATE = 20  # a gate is one number that has far to go from zero; the weights behind it have not
+_MATCHED_RATE = 0.1  # what matching has taught is to be kept while the LLM learns to use it
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def train(options: TrainOptions, report: Report) -> None:
         latent_size=2 * latents.latents.shape[1],
         fusion_layers=default_fusion_layers(base.model.config.get_text_config().num_hidden_layers),
         window_s=options.window_s,
+        reach_s=options.window_s / 3,
         lora_rank=options.lora_rank,
     )
     examples = load_examples(
@@ -112,6 +115,7 @@ def _train_one(
     torch.manual_seed(options.seed)
     model = NaturalVideoLLM(base.model, config).to(base.model.device)
     log = MetricsLog(out / "logs" / "metrics")
+    model.temporal_encoder.training_noise = options.face_noise
     trainer = Trainer(model, examples, base.tokenizer.pad_token_id or 0, options, log, report)
     try:
         model.temporal_encoder.basis.fit(_sample_latents(examples, options.seed))
@@ -228,18 +232,25 @@ class Trainer:
 
 
 def _optimiser(model: NaturalVideoLLM, options: TrainOptions) -> torch.optim.Optimizer:
-    parameters = model.trained_parameters()
-    gates = [p for name, p in parameters if name.endswith("_gate")]
-    lora = [p for name, p in parameters if ".lora_" in name]
-    special = {id(p) for p in gates + lora}
-    rest = [p for _, p in parameters if id(p) not in special]
     rate, decay = options.learning_rate, options.weight_decay
-    groups = [
-        {"params": rest, "lr": rate, "weight_decay": decay},
-        {"params": gates, "lr": _GATE_RATE * rate, "weight_decay": 0.0},
-        {"params": lora, "lr": rate / 2, "weight_decay": decay},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.98))
+    matched_rate = _MATCHED_RATE if options.match_steps and options.contrastive_weight else 1.0
+    groups: dict[str, dict[str, Any]] = {
+        "gate": {"lr": _GATE_RATE * rate, "weight_decay": 0.0},
+        "lora": {"lr": rate / 2, "weight_decay": decay},
+        "matched": {"lr": matched_rate * rate, "weight_decay": decay},
+        "fusion": {"lr": rate, "weight_decay": decay},
+    }
+    for name, parameter in model.trained_parameters():
+        groups[_group_of(name)].setdefault("params", []).append(parameter)
+    return torch.optim.AdamW([g for g in groups.values() if "params" in g], betas=(0.9, 0.98))
+
+
+def _group_of(parameter: str) -> str:
+    if parameter.endswith(".gate"):
+        return "gate"
+    if ".lora_" in parameter:
+        return "lora"
+    return "matched" if parameter.startswith(("temporal_encoder.", "contrastive.")) else "fusion"
 
 
 def _warm_up_and_decay(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:

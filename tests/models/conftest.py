@@ -58,7 +58,7 @@ def make_model(llm: PreTrainedModel, moved: bool = True, lora_rank: int = 0) -> 
     model.temporal_encoder.basis.fit(torch.randn(200, LATENT_SIZE))
     if moved:
         for name, parameter in model.trained_parameters():
-            if name.endswith("_gate"):
+            if name.endswith(".gate"):
                 torch.nn.init.constant_(parameter, 0.8)
             elif "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
