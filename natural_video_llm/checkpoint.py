@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 from natural_video_llm import assets
 from natural_video_llm.device import pick_device, pick_dtype
@@ -43,6 +44,7 @@ def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
     """
     device = pick_device()
     folder = assets.llm_folder(name)
+    disable_progress_bar()  # weights of this size load at once, and stdout and stderr are ours
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(device))
         sha256 = _weights_sha256(folder)

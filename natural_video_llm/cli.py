@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
-from natural_video_llm.console import bar, console, emit
+from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
 from natural_video_llm.training.options import TrainOptions
 
@@ -167,8 +167,8 @@ def eval_(run: Positional[Path], json: bool = False) -> None:
     from natural_video_llm.evaluation.eval import evaluate
     from natural_video_llm.evaluation.tables import print_evidence
 
-    with console.status("evaluating") as status:
-        result, _ = evaluate(run, lambda text: status.update(text) if not json else None)
+    with working("evaluating") as report:
+        result, _ = evaluate(run, report)
     if json:
         emit(**result)
     else:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,13 @@ def bar(name: str, as_json: bool) -> Iterator[Bar]:
     )
     with Progress(*columns, console=console) as progress:
         yield Bar(name, progress)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """A line that turns while work of unknown length goes on, on stderr; yields what changes its text."""
+    with Console(stderr=True).status(what) as status:
+        yield lambda text: status.update(text)
 
 
 def emit(**fields: Any) -> None:

@@ -9,7 +9,8 @@ from rich.table import Table
 def print_evidence(result: dict[str, Any], console: Console) -> None:
     """Print what `evaluate` found: conditions, choices, and replies side by side."""
     data = result["data"]
-    title = f"{data['utterances']} held-out utterances, {data['people']} people, 95 % intervals"
+    over = f"{data['people']} people" if data["people"] > 1 else f"{data['sessions']} sessions of one person"
+    title = f"{data['utterances']} held-out utterances, 95 % intervals over {over}"
     table = Table("face shown", "bits per token", "true saves, bits per word", title=title)
     for name, figures in result["conditions"].items():
         saved = "" if name == "true" else _interval(figures["true_saves_per_word"], "+.3f")
@@ -25,7 +26,8 @@ def _choices_table(choices: dict[str, Any]) -> Table:
     names = [name for name in choices if name != "candidates"]
     pairs = list(choices[names[0]]["order_pairs"])
     title = f"choosing among {choices['candidates']} replies by what the face adds"
-    table = Table("face shown", "right", "choice bits", *pairs, title=title)
+    headings = [pair.replace("_", " ").replace("/", " / ") for pair in pairs]
+    table = Table("face shown", "right", "choice bits", *headings, title=title)
     for name in names:
         figures = choices[name]
         shares = [_interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]

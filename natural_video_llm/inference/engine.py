@@ -1,6 +1,6 @@
 """The live loop, free of any user interface: text and faces in, words out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -8,10 +8,11 @@ from transformers import PreTrainedTokenizerBase
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.generate import generate_reply
+from natural_video_llm.models.generate import ReplyToken, generate_reply
 from natural_video_llm.sessions.clock import SessionClock
 
 MAX_CONTEXT_TOKENS = 1024
+MAX_REPLY_TOKENS = 60
 
 
 class Conversation:
@@ -32,11 +33,13 @@ class Conversation:
         self._model, self._tokenizer, self._clock = model, tokenizer, clock
         self._temperature, self._generator = temperature, generator
         self._chat = ChatFormat(tokenizer)
+        positions = getattr(model.llm.config.get_text_config(), "max_position_embeddings", None)
+        self._limit = min(MAX_CONTEXT_TOKENS, positions - MAX_REPLY_TOKENS) if positions else MAX_CONTEXT_TOKENS
         self.turns: list[tuple[str, TimedTokens]] = []
 
     def reply(
         self, message: str, typed_s: tuple[float, float], look: Callable[[], tuple[float, Face]]
-    ) -> Iterator[tuple[str, float]]:
+    ) -> Generator[tuple[str, float]]:
         """Answer `message`, begun and sent at the times `typed_s`; yields (text, bits the face moved it) by token.
 
         Closing the iterator interrupts the reply.
@@ -44,39 +47,59 @@ class Conversation:
         ids = self._tokenizer(message, add_special_tokens=False)["input_ids"]
         if not ids:
             return
-        times = torch.linspace(*typed_s, len(ids), dtype=torch.float64).tolist()
+        # A token's time is that of its last character, so that the last one comes when the message is sent.
+        times = torch.linspace(*typed_s, len(ids) + 1, dtype=torch.float64)[1:].tolist()
         self.turns.append(("user", TimedTokens(ids, times)))
-        shown: list[int] = []
-        shown_s: list[float] = []
-        text = ""
+        tokens: list[ReplyToken] = []
+        shown, text = 0, ""
         try:
-            for token in generate_reply(
-                self._model,
-                self._prompt(),
-                look,
-                self._chat.end_ids["assistant"],
-                temperature=self._temperature,
-                generator=self._generator,
-            ):
-                shown.append(token.id)
-                shown_s.append(token.time_s)
-                whole = str(self._tokenizer.decode(shown, skip_special_tokens=True))
+            for token in self._generate(look):
+                tokens.append(token)
+                whole = str(self._tokenizer.decode([t.id for t in tokens], skip_special_tokens=True))
                 # A character of several tokens decodes to U+FFFD until its last one is there.
                 piece = "" if whole.endswith("\ufffd") else whole[len(text) :]
-                text = whole if piece else text
+                if piece:
+                    shown, text = len(tokens), whole
                 yield piece, token.moved_bits
         finally:
-            if shown:
-                self.turns.append(("assistant", TimedTokens(shown, shown_s)))
+            self._remember(tokens[:shown])
+
+    def _generate(self, look: Callable[[], tuple[float, Face]]) -> Iterator[ReplyToken]:
+        def look_on_device() -> tuple[float, Face]:
+            now_s, face = look()
+            return now_s, face.to(self._model.absence.device)
+
+        return generate_reply(
+            self._model,
+            self._prompt(),
+            look_on_device,
+            self._chat.end_ids["assistant"],
+            max_tokens=MAX_REPLY_TOKENS,
+            temperature=self._temperature,
+            generator=self._generator,
+        )
+
+    def _remember(self, shown: list[ReplyToken]) -> None:
+        # A mark that slipped in among the words was not shown, and would open a turn in the next prompt.
+        words = [token for token in shown if token.id not in self._tokenizer.all_special_ids]
+        if words:
+            self.turns.append(("assistant", TimedTokens([t.id for t in words], [t.time_s for t in words])))
 
     def _prompt(self) -> TimedTokens:
+        opening = self._chat.opening("assistant", self._clock.now_s())
         while True:
             prompt = self._chat.conversation(self.turns)
-            if len(prompt.ids) <= MAX_CONTEXT_TOKENS or len(self.turns) <= 1:
-                break
+            excess = len(prompt.ids) + len(opening.ids) - self._limit
+            if excess <= 0:
+                return TimedTokens(prompt.ids + opening.ids, prompt.times + opening.times)
+            self._forget(excess)
+
+    def _forget(self, tokens: int) -> None:
+        """Drop the oldest exchange; of a message that alone is too long, its first `tokens` tokens."""
+        if len(self.turns) == 1:
+            role, words = self.turns[0]
+            self.turns[0] = role, TimedTokens(words.ids[tokens:], words.times[tokens:])
+            return
+        del self.turns[0]
+        while self.turns[0][0] != "user":
             del self.turns[0]
-        opening = self._chat.opening("assistant", self._clock.now_s())
-        return TimedTokens(
-            (prompt.ids + opening.ids)[-MAX_CONTEXT_TOKENS:],
-            (prompt.times + opening.times)[-MAX_CONTEXT_TOKENS:],
-        )

@@ -1,7 +1,6 @@
 """A camera or a video file as a ring of latents: bounded, newest first, with what was dropped counted."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,14 +16,17 @@ from natural_video_llm.preprocessing.encoders import Encoder
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.video import read_frames
 
+# (time on the session's clock, rgb [H, W, 3] uint8); a frame whose time is still to come is held back until then.
 Frames = Iterator[tuple[float, np.ndarray]]
 
 _TOO_LATE_S = 0.2
+_SEEN_NOW_S = 1.0
 
 
 @dataclass(frozen=True)
 class View:
-    """How the camera is doing: frames seen, frames dropped, whether the newest one holds a face, whether more come."""
+    """How the camera is doing: frames encoded, frames dropped, whether the newest one holds a face and is from now,
+    whether more come."""
 
     frames: int
     dropped: int
@@ -33,10 +35,13 @@ class View:
 
 
 class LiveFace:
-    """Encodes frames in a thread of its own and keeps the last `memory_s` seconds of latents.
+    """Keeps the last `memory_s` seconds of latents of a camera.
 
-    A frame that is late, since encoding the one before took long, is dropped: the model must see now, not a growing
-    past. Use as a context manager; leaving it lets the camera go.
+    One thread takes the frames as they come, another encodes them, and between the two there is room for one frame:
+    while the encoder is busy a newer frame takes the place of the one that waits, and that one counts as dropped, as
+    does a frame that is late when it comes. The model must see now, not a growing past.
+
+    Use as a context manager; leaving it lets the camera go.
     """
 
     def __init__(
@@ -50,31 +55,41 @@ class LiveFace:
         self._open_frames, self._encoder, self._clock = open_frames, encoder, clock
         self._memory_s, self._neutral = memory_s, PersonNeutral(neutral_memory_s)
         self._ring: deque[tuple[float, np.ndarray, bool]] = deque()
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._changed, self._stop = threading.Condition(), threading.Event()
+        self._waiting: tuple[float, np.ndarray] | None = None
         self._frames = self._dropped = 0
-        self._running = True
+        self._no_more_frames, self._running = False, True
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._watch, name="live-face", daemon=True)
+        self._threads = [
+            threading.Thread(target=work, name=f"live-face-{name}", daemon=True)
+            for name, work in (("frames", self._take_frames), ("encoder", self._encode_frames))
+        ]
 
     def __enter__(self) -> "LiveFace":
-        self._thread.start()
+        self._encoder.reset()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
+        with self._changed:
+            self._stop.set()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout=5)
 
     def view(self) -> View:
         """Raises the error that ended the video, if one did."""
         if self._error is not None:
             raise self._error
-        with self._lock:
-            seen = bool(self._ring) and self._ring[-1][2]
+        with self._changed:
+            newest = self._ring[-1] if self._ring else None
+            seen = newest is not None and newest[2] and self._clock.now_s() - newest[0] < _SEEN_NOW_S
             return View(self._frames, self._dropped, seen, self._running)
 
     def look(self) -> tuple[float, Face]:
         """The time now and the face up to now, a batch of one."""
-        with self._lock:
+        with self._changed:
             rows = list(self._ring)
         size = 2 * self._encoder.latent_size
         latents = np.stack([row[1] for row in rows]) if rows else np.zeros((0, size), np.float16)
@@ -84,28 +99,51 @@ class LiveFace:
             torch.tensor([[row[2] for row in rows]], dtype=torch.bool),
         )
 
-    def _watch(self) -> None:
+    def _take_frames(self) -> None:
         try:
             for time_s, rgb in self._open_frames(self._clock):
-                if self._stop.is_set():
+                if self._stop.wait(max(0.0, time_s - self._clock.now_s())):
                     return
-                self._take(time_s, rgb)
+                self._offer(time_s, rgb)
         except Exception as error:  # shown by view(): a thread's own traceback would reach nobody
             self._error = error
         finally:
+            with self._changed:
+                self._no_more_frames = True
+                self._changed.notify_all()
+
+    def _offer(self, time_s: float, rgb: np.ndarray) -> None:
+        with self._changed:
+            late = self._clock.now_s() - time_s > _TOO_LATE_S
+            if late or self._waiting is not None:
+                self._dropped += 1
+            if not late:
+                self._waiting = time_s, rgb
+                self._changed.notify_all()
+
+    def _encode_frames(self) -> None:
+        try:
+            while (frame := self._next_frame()) is not None:
+                self._encode(*frame)
+        except Exception as error:
+            self._error = error
+            self._stop.set()
+        finally:
             self._running = False
 
-    def _take(self, time_s: float, rgb: np.ndarray) -> None:
-        late_s = self._clock.now_s() - time_s
-        if late_s > _TOO_LATE_S:
-            with self._lock:
-                self._dropped += 1
-            return
+    def _next_frame(self) -> tuple[float, np.ndarray] | None:
+        """Waits for a frame; None where there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._no_more_frames or self._stop.is_set())
+            frame, self._waiting = self._waiting, None
+            return None if self._stop.is_set() else frame
+
+    def _encode(self, time_s: float, rgb: np.ndarray) -> None:
         latent = self._encoder.encode(rgb, time_s)
         present = latent is not None
         row = latent if latent is not None else np.zeros(self._encoder.latent_size, np.float16)
         both = self._neutral.extend(row[None], np.array([time_s]), np.array([present]))[0]
-        with self._lock:
+        with self._changed:
             self._frames += 1
             self._ring.append((time_s, both, present))
             while self._ring[0][0] < time_s - self._memory_s:
@@ -113,15 +151,14 @@ class LiveFace:
 
 
 def file_frames(path: Path) -> Callable[[SessionClock], Frames]:
-    """A video file in a camera's place, played at its own speed from now on."""
+    """A video file in a camera's place: its frames at its own speed, the first one now."""
 
     def frames(clock: SessionClock) -> Frames:
-        started_s, first_s = clock.now_s(), None
+        moved_s: float | None = None
         for time_s, rgb in read_frames(path):
-            first_s = time_s if first_s is None else first_s
-            due_s = started_s + time_s - first_s
-            time.sleep(max(0.0, due_s - clock.now_s()))
-            yield due_s, rgb
+            if moved_s is None:
+                moved_s = clock.now_s() - time_s
+            yield time_s + moved_s, rgb
 
     return frames
 
@@ -134,7 +171,7 @@ def camera_frames(number: int) -> Callable[[SessionClock], Frames]:
     """
 
     def frames(clock: SessionClock) -> Frames:
-        camera = cv2.VideoCapture(number)
+        camera = _open_camera(number)
         try:
             if not camera.isOpened():
                 raise UserError(f"no camera {number}; choose another with --camera, or a file with --video FILE")
@@ -148,3 +185,12 @@ def camera_frames(number: int) -> Callable[[SessionClock], Frames]:
             camera.release()
 
     return frames
+
+
+def _open_camera(number: int) -> cv2.VideoCapture:
+    # OpenCV tells each of its backends that failed; the one line that counts is ours.
+    told = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(number)
+    finally:
+        cv2.utils.logging.setLogLevel(told)

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ console = Console(highlight=False)
 def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int) -> None:
     """Talk until `quit`, end of input, or the last of the messages in `say`.
 
-    A file is played to its end: with messages left over they are spread over it.
+    A file is played to its end, also where the messages are over before.
 
     Raises:
         UserError: no such run, camera or file.
@@ -35,7 +36,8 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
     encoder = make_encoder(model.config.encoder, face_landmarker_file())
     frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
     clock = SessionClock()
-    conversation = Conversation(model, tokenizer, clock, temperature, torch.Generator().manual_seed(seed))
+    generator = torch.Generator(model.absence.device).manual_seed(seed)
+    conversation = Conversation(model, tokenizer, clock, temperature, generator)
     console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
     with LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock) as face:
         reporter = _FaceReporter(face)
@@ -52,9 +54,10 @@ def _answer(conversation: Conversation, message: str, typed_s: tuple[float, floa
     console.print("[bold]reply:[/bold] ", end="")
     moved: list[float] = []
     try:
-        for piece, moved_bits in conversation.reply(message, typed_s, face.look):
-            console.print(escape(piece), end="")
-            moved.append(moved_bits)
+        with closing(conversation.reply(message, typed_s, face.look)) as pieces:
+            for piece, moved_bits in pieces:
+                console.print(escape(piece), end="")
+                moved.append(moved_bits)
     except KeyboardInterrupt:
         console.print(" [dim](interrupted)[/dim]", end="")
     console.print()

@@ -130,7 +130,7 @@ class NaturalVideoLLM(nn.Module):
             config.temporal_layers,
             config.reach_s,
         )
-        self.absence = nn.Parameter(torch.randn(config.face_size))
+        self.absence = nn.Parameter(0.02 * torch.randn(config.face_size))
         self.relative_time = RelativeTime(config.window_s)
         self.blocks = nn.ModuleDict(
             {
@@ -218,6 +218,13 @@ class NaturalVideoLLM(nn.Module):
     def match(self, ids: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
         """Contrastive loss between tokens ids [batch, tokens] and the face at their times, see `ContrastiveHead`."""
         return self.contrastive(self.llm.get_input_embeddings()(ids), pieces, query_times, face)
+
+    def look_as_matched(self) -> None:
+        """Let every block begin with the attention that matching has taught: what to look at need not be learned
+        again, from far fewer tokens, through the LLM."""
+        for block in self.blocks.values():
+            assert isinstance(block, FusionBlock)
+            block.attention.begin_as(self.contrastive.attention, self.contrastive.query)
 
     @torch.no_grad()
     def read(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

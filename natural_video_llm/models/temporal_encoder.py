@@ -79,7 +79,7 @@ class TimedAttention(nn.Module):
     def __init__(self, query_size: int, key_size: int, size: int, heads: int, time: "RelativeTime"):
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(query_size, size, bias=False)
+        self.query = nn.Linear(query_size, size)
         self.key_value = nn.Linear(key_size, 2 * size, bias=False)
         self.time_curve = nn.Linear(time.bumps, heads, bias=False)
         slopes = torch.tensor([0.0, *(0.5 * 2.0**i for i in range(heads - 1))])
@@ -96,6 +96,14 @@ class TimedAttention(nn.Module):
         bias = bias.masked_fill(~visible[:, None], float("-inf")).to(query.dtype)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return self.out(mixed.transpose(1, 2).flatten(2))
+
+    @torch.no_grad()
+    def begin_as(self, other: "TimedAttention", query: Tensor) -> None:
+        """Attend at first as `other` does for the one query [query_size of other], hardly minding the own queries."""
+        self.query.weight.mul_(0.02)
+        self.query.bias.copy_(other.query(query))
+        for name in ("key_value", "time_curve", "out"):
+            getattr(self, name).load_state_dict(getattr(other, name).state_dict())
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

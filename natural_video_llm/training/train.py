@@ -119,7 +119,7 @@ def _train_one(
     trainer = Trainer(model, examples, base.tokenizer.pad_token_id or 0, options, log, report)
     try:
         model.temporal_encoder.basis.fit(_sample_latents(examples, options.seed))
-        if sighted and options.contrastive_weight:
+        if sighted and options.contrastive_weight and options.match_steps:
             trainer.match()
         trainer.fit(sighted)
     finally:
@@ -144,6 +144,7 @@ class Trainer:
         self.model, self.examples, self.options = model, examples, options
         self._pad_id, self._log, self._report = pad_id, log, report
         self._read = ReadTexts(model, pad_id)
+        self._is_matched = False
         self._mirror = mirror_of(model.config.encoder)
         self._faces = np.random.default_rng((options.seed, 1))
 
@@ -164,6 +165,8 @@ class Trainer:
             return loss, {"contrastive": loss.item()}
 
         self._optimise("matching faces and words", optimiser, options.match_steps, 4 * options.batch_size, step)
+        model.look_as_matched()
+        self._is_matched = True
 
     def fit(self, sighted: bool) -> None:
         """Teach the adapter the words that came next, with the face or, for the twin, without."""
@@ -188,7 +191,7 @@ class Trainer:
             return language + options.contrastive_weight * contrastive, figures | {"contrastive": contrastive.item()}
 
         name = "model" if sighted else "text-only twin"
-        self._optimise(name, _optimiser(model, options), options.steps, options.batch_size, step)
+        self._optimise(name, _optimiser(model, options, self._is_matched), options.steps, options.batch_size, step)
 
     def _optimise(
         self,
@@ -231,13 +234,12 @@ class Trainer:
         return face.mirrored(self._mirror) if self._mirror and self._faces.random() < 0.5 else face
 
 
-def _optimiser(model: NaturalVideoLLM, options: TrainOptions) -> torch.optim.Optimizer:
+def _optimiser(model: NaturalVideoLLM, options: TrainOptions, is_matched: bool) -> torch.optim.Optimizer:
     rate, decay = options.learning_rate, options.weight_decay
-    matched_rate = _MATCHED_RATE if options.match_steps and options.contrastive_weight else 1.0
     groups: dict[str, dict[str, Any]] = {
         "gate": {"lr": _GATE_RATE * rate, "weight_decay": 0.0},
         "lora": {"lr": rate / 2, "weight_decay": decay},
-        "matched": {"lr": matched_rate * rate, "weight_decay": decay},
+        "matched": {"lr": (_MATCHED_RATE if is_matched else 1.0) * rate, "weight_decay": decay},
         "fusion": {"lr": rate, "weight_decay": decay},
     }
     for name, parameter in model.trained_parameters():
@@ -250,7 +252,8 @@ def _group_of(parameter: str) -> str:
         return "gate"
     if ".lora_" in parameter:
         return "lora"
-    return "matched" if parameter.startswith(("temporal_encoder.", "contrastive.")) else "fusion"
+    matched = parameter.startswith(("temporal_encoder.", "contrastive.")) or ".attention." in parameter
+    return "matched" if matched else "fusion"
 
 
 def _warm_up_and_decay(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
