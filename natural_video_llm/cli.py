@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.console import bar, console, emit, working
@@ -180,7 +180,7 @@ def chat(
     run: Positional[Path],
     camera: int = 0,
     video: Path | None = None,
-    say: tuple[str, ...] = (),
+    say: UseAppendAction[tuple[str, ...]] = (),
     temperature: float = 0.7,
     seed: int = 0,
 ) -> None:
@@ -190,7 +190,7 @@ def chat(
         run: a run folder.
         camera: number of the camera.
         video: a file in the camera's place, played at its own speed.
-        say: messages to send one after the other in place of the keyboard.
+        say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
     """

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from natural_video_llm.sessions.clock import SessionClock
 _TYPING_S_A_CHARACTER = 0.08
 
 console = Console(highlight=False)
+_reply_line = threading.Lock()  # held while a reply is being written, so that no other line breaks into it
 
 
 def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int) -> None:
@@ -41,6 +42,7 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
     console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
     with LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock) as face:
         reporter = _FaceReporter(face)
+        _wait(face, lambda view: view.frames > 0)  # a camera that does not open is told before the first question
         with reporter:
             for message, typed_s in _messages(say, face, clock):
                 _answer(conversation, message, typed_s, face)
@@ -51,16 +53,17 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
 
 
 def _answer(conversation: Conversation, message: str, typed_s: tuple[float, float], face: LiveFace) -> None:
-    console.print("[bold]reply:[/bold] ", end="")
     moved: list[float] = []
-    try:
-        with closing(conversation.reply(message, typed_s, face.look)) as pieces:
-            for piece, moved_bits in pieces:
-                console.print(escape(piece), end="")
-                moved.append(moved_bits)
-    except KeyboardInterrupt:
-        console.print(" [dim](interrupted)[/dim]", end="")
-    console.print()
+    with _reply_line:
+        console.print("[bold]reply:[/bold] ", end="")
+        try:
+            with closing(conversation.reply(message, typed_s, face.look)) as pieces:
+                for piece, moved_bits in pieces:
+                    console.print(escape(piece), end="")
+                    moved.append(moved_bits)
+        except KeyboardInterrupt:
+            console.print(" [dim](interrupted)[/dim]", end="")
+        console.print()
     mean = sum(moved) / len(moved) if moved else 0.0
     seen = "face seen" if face.view().face_seen else "no face seen"
     console.print(f"[dim]{seen}; the face moved this reply by {mean:.3f} bits a token[/dim]")
@@ -70,7 +73,8 @@ def _messages(say: Sequence[str], face: LiveFace, clock: SessionClock) -> Iterat
     """Each message with the times at which it was begun and sent."""
     if say:
         for message in say:
-            _wait_for_face(face)
+            # A scripted message comes when somebody is there to say it, or after a while all the same.
+            _wait(face, lambda view: view.face_seen)
             now_s = clock.now_s()
             console.print(f"[bold]you:[/bold] {escape(message)}")
             yield message, (now_s, now_s)
@@ -88,12 +92,11 @@ def _messages(say: Sequence[str], face: LiveFace, clock: SessionClock) -> Iterat
             yield message, (max(started_s, sent_s - _TYPING_S_A_CHARACTER * len(message)), sent_s)
 
 
-def _wait_for_face(face: LiveFace, at_most_s: float = 3.0) -> None:
-    """A scripted message comes when somebody is there to say it, or after a while all the same."""
+def _wait(face: LiveFace, ready: Callable[[View], bool], at_most_s: float = 3.0) -> None:
     until = time.monotonic() + at_most_s
     while time.monotonic() < until:
         view = face.view()
-        if view.face_seen or not view.running:
+        if ready(view) or not view.running:
             return
         time.sleep(0.05)
 
@@ -131,6 +134,6 @@ class _FaceReporter:
                 continue
             if view.face_seen != last:
                 since, last = time.monotonic(), view.face_seen
-            elif last != said and time.monotonic() - since >= self._settle_s:
+            elif last != said and time.monotonic() - since >= self._settle_s and not _reply_line.locked():
                 said = last
                 console.print(f"[dim]{'face seen' if said else 'no face seen'}[/dim]")
