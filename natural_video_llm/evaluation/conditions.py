@@ -14,9 +14,9 @@ Condition = Callable[[Example], FaceTrack]
 def conditions(examples: Sequence[Example], memory_s: float, window_s: float, seed: int) -> dict[str, Condition]:
     """Name → what an example's model is shown. "late" means that the video lags behind the words.
 
-    Conditions draw by (seed, example), so that they are the same whatever else is evaluated.
+    "other person" is left out where there is nobody else. Everything is drawn from `seed`.
     """
-    others = dict(zip(map(id, examples), _partners(examples, seed), strict=True))
+    others = {id(e): other for e, other in zip(examples, _partners(examples, seed), strict=True) if other is not None}
     numbers = {id(e): i for i, e in enumerate(examples)}
 
     def other_person(example: Example) -> FaceTrack:
@@ -33,7 +33,7 @@ def conditions(examples: Sequence[Example], memory_s: float, window_s: float, se
     return {
         "true": lambda e: e.seen(memory_s),
         "none": no_face,
-        "other person": other_person,
+        **({"other person": other_person} if len(others) == len(examples) else {}),
         **shifts,
         "shuffled": shuffled,
         "frozen": lambda e: freeze(e.seen(memory_s), e.target_span_s[0] - window_s),
@@ -47,34 +47,31 @@ def moved_to(example: Example, other: Example, memory_s: float) -> FaceTrack:
 
 
 def shuffle(example: Example, memory_s: float, window_s: float, rng: np.random.Generator) -> FaceTrack:
-    """The right frames in the wrong order, over all that the predicted tokens may see."""
+    """The right frames in the wrong order: those that the predicted tokens may see among themselves, and so the older
+    ones, of which the temporal encoder's memory holds something."""
     face = example.seen(memory_s)
-    first_s, last_s = example.target_span_s
-    rows = np.flatnonzero((face.times > first_s - window_s) & (face.times <= last_s))
-    order = np.arange(len(face.times))
-    order[rows] = rng.permutation(rows)
-    # Frames from before the window reach it through the temporal encoder's memory, in their true order: leave them out.
-    visible = (face.times > first_s - window_s) & face.present[order]
-    return FaceTrack(face.latents[order], face.times, visible)
+    older = face.times <= example.target_span_s[0] - window_s
+    order = np.concatenate([rng.permutation(np.flatnonzero(older)), rng.permutation(np.flatnonzero(~older))])
+    return FaceTrack(face.latents[order], face.times, face.present[order])
 
 
 def freeze(face: FaceTrack, from_s: float) -> FaceTrack:
-    """The first frame with a face at or after `from_s`, held."""
+    """The first frame with a face at or after `from_s`, held all the time; nobody where there is none."""
     seen = np.flatnonzero(face.present & (face.times >= from_s))
-    if not len(seen):
-        return face
-    held = np.repeat(face.latents[seen[:1]], len(face.times), axis=0)
-    return FaceTrack(held, face.times, face.times >= face.times[seen[0]])
+    first = seen[:1] if len(seen) else np.zeros(1, int)
+    held = np.repeat(face.latents[first], len(face.times), axis=0) if len(face.times) else face.latents
+    return FaceTrack(held, face.times, np.full(len(face.times), len(seen) > 0))
 
 
-def _partners(examples: Sequence[Example], seed: int) -> list[Example]:
-    """For each example another one: of another person, or of another session where there is one person."""
+def _partners(examples: Sequence[Example], seed: int) -> list[Example | None]:
+    """For each example another one: of another person, or of another session where there is one person; None where
+    there is none."""
     rng = np.random.default_rng(seed)
     several = len({e.person for e in examples}) > 1
-    partners = []
+    partners: list[Example | None] = []
     for example in examples:
         strangers = [
             e for e in examples if (e.person != example.person if several else e.session_id != example.session_id)
         ]
-        partners.append(strangers[rng.integers(len(strangers))] if strangers else example)
+        partners.append(strangers[rng.integers(len(strangers))] if strangers else None)
     return partners

@@ -143,7 +143,7 @@ def _score_choices(
     none = dict(zip(texts, alone, strict=True))
     without = np.array([none[v.ids.tobytes()] for v in flat])
     evidence = {}
-    for name in _CHOICE_CONDITIONS:
+    for name in (n for n in _CHOICE_CONDITIONS if n in shown):
         report(f"candidates, {name}")
         faces = [face for e, row in zip(examples, posed, strict=True) for face in [shown[name](e)] * len(row)]
         evidence[name] = (scorer(flat, faces).sums - without).reshape(len(examples), -1)
@@ -207,7 +207,7 @@ def _summarise_choices(parts: Sequence[_Part], clusters: Sequence[str]) -> dict[
     )
     motions = np.array([[c.motion for c in options.candidates] for options in candidates])
     summary: dict[str, Any] = {"candidates": motions.shape[1]}
-    for name in _CHOICE_CONDITIONS:
+    for name in (n for n in _CHOICE_CONDITIONS if all(n in part.choices for part in parts)):
         choices = Choices(np.concatenate([part.choices[name] for part in parts]), right)
         summary[name] = {"right": choices.right_share(clusters), "choice_bits": choices.choice_bits(clusters)}
         summary[name]["order_pairs"] = {

@@ -29,13 +29,24 @@ class ChatFormat:
 
     The marks are cut out of the template's own rendering, without its default system message: a conversation is its
     turns alone. A tokenizer without a template gets plain `user:` and `assistant:` lines.
+
+    A turn's end is the first special token after its words: `end_ids` holds it by role, `end_length` how many tokens
+    after the words it takes to get there.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
         bos, self.marks = _template_marks(tokenizer) if tokenizer.chat_template else _plain_marks(tokenizer)
         self.start_ids: list[int] = self._encode(bos) if bos else []
-        self.end_ids = {role: set(marks.after[:1]) for role, marks in self.marks.items()}
+        special = set(tokenizer.all_special_ids)
+        self.end_length = {
+            role: next((i + 1 for i, token in enumerate(marks.after) if token in special), min(1, len(marks.after)))
+            for role, marks in self.marks.items()
+        }
+        self.end_ids = {
+            role: {marks.after[self.end_length[role] - 1]} if marks.after else set()
+            for role, marks in self.marks.items()
+        }
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -75,7 +86,9 @@ def _template_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, 
     prompt = str(tokenizer.apply_chat_template(messages[:3], tokenize=False, add_generation_prompt=True))
     bare = str(tokenizer.apply_chat_template(messages[:3], tokenize=False))
     reply_before = prompt.removeprefix(bare) if prompt.startswith(bare) else ""
-    user_after = user_to_reply.removesuffix(reply_before) if reply_before else user_to_reply
+    # Some templates open a reply that is asked for with more than one that is there (a place to think).
+    shared = next(n for n in range(len(reply_before), -1, -1) if user_to_reply.endswith(reply_before[:n]))
+    user_after = user_to_reply[: len(user_to_reply) - shared]
 
     def ids(part: str) -> list[int]:
         return tokenizer(part, add_special_tokens=False)["input_ids"]

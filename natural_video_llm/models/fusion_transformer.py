@@ -191,6 +191,8 @@ class NaturalVideoLLM(nn.Module):
             text_hidden: what `read` gave for these tokens: the layers below the fusion are not run again.
             keep: [batch, tokens] bool, positions whose logits are wanted; all by default.
         """
+        if face is None and text_hidden is not None:
+            raise ValueError("text_hidden goes with a face: without one nothing but the base LLM runs")
         if isinstance(face, Face):
             face = self.encode(face)
         if face is not None:

@@ -171,7 +171,7 @@ def _turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndar
     """Which tokens of a turn are to be predicted: its words and, where it `ends`, the mark that says so."""
     marks = chat.marks[role]
     target = np.zeros(len(marks.before) + words + len(marks.after), bool)
-    target[len(marks.before) : len(marks.before) + words + (1 if ends and marks.after else 0)] = True
+    target[len(marks.before) : len(marks.before) + words + (chat.end_length[role] if ends else 0)] = True
     return target
 
 

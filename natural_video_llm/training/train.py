@@ -122,10 +122,13 @@ def _train_one(
         if sighted and options.contrastive_weight and options.match_steps:
             trainer.match()
         trainer.fit(sighted)
+    except KeyboardInterrupt:
+        model.save_pretrained(out)
+        raise
+    else:
+        model.save_pretrained(out)
     finally:
         log.close()
-        model.eval()
-        model.save_pretrained(out)
         model.detach()
 
 
@@ -210,7 +213,7 @@ class Trainer:
             with autocast(self.model.absence.device):
                 loss, figures = step([self.examples[i] for i in next(batches)])
             if not torch.isfinite(loss):
-                raise UserError(f"{part}: the loss became {loss.item()} at step {number}; lower --learning-rate")
+                raise UserError(f"{part}: the loss became {loss.item()} at step {number}; lower its rate of learning")
             optimiser.zero_grad(set_to_none=True)
             if loss.requires_grad:
                 loss.backward()
