@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 ALLOWED = {
     "sessions": {"errors"},
     "models": set(),
-    "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "workers"},
+    "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "stop_signals", "workers"},
     "preprocessing": {"sessions", "assets", "errors", "console", "device", "tokenization", "workers"},
     "training": {
         *("sessions", "models", "preprocessing.encoders"),
@@ -30,6 +30,7 @@ ALLOWED = {
     "console": set(),
     "device": set(),
     "tokenization": set(),
+    "stop_signals": set(),
     "workers": set(),
     "assets": {"errors"},
     "checkpoint": {"assets", "device", "errors", "models", "tokenization"},

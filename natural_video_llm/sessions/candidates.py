@@ -38,8 +38,8 @@ def read_candidates(path: Path) -> dict[str, Candidates]:
         UserError: the file cannot be read, or a line is damaged or repeats a message, reply or motion.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().splitlines()  # of text, str.splitlines would cut at U+2028 as well
+    except OSError as error:
         raise UserError(f"{path} cannot be read ({error}); make sample sessions anew: nvllm sample OUT") from error
     by_message: dict[str, Candidates] = {}
     for number, line in enumerate(lines, start=1):

@@ -2,6 +2,9 @@
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SessionClock:
@@ -17,3 +20,11 @@ class SessionClock:
 def utc_now() -> str:
     """Wall-clock UTC in ISO 8601, for the first line of a session."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def boot_id() -> str | None:
+    """What tells this run of the machine from others, on Linux; the monotonic clock starts anew with each."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None

@@ -22,7 +22,8 @@ class SessionStart(_Event):
     it from its own reading and so shares the clock. It is None where no clock was running (imported and
     generated sessions). `person` names who is filmed across sessions, where one person has several; without
     it each session counts as another person. `split` is set where the data comes with its own division: such
-    sessions train and test as marked.
+    sessions train and test as marked. `boot_id` tells one run of the machine from the next: `monotonic_s` means
+    nothing in another one. `recorded` lists what the consent covers.
     """
 
     event: Literal["session_start"] = "session_start"
@@ -30,9 +31,11 @@ class SessionStart(_Event):
     session_id: str
     started_utc: str
     monotonic_s: float | None = None
+    boot_id: str | None = None
     filmed_speaker: str
     person: str | None = None
     consent: str
+    recorded: list[str] | None = None
     split: Literal["train", "test"] | None = None
 
 
@@ -43,13 +46,27 @@ class VideoSegmentStart(_Event):
 
 
 class VideoSegmentEnd(_Event):
-    """The segment is whole: only files named by such an event are read."""
+    """The segment is whole: only files named by such an event are read.
+
+    `dropped` frames came from the camera and were not kept. `recovered` segments were cut short when their
+    recorder was killed, and hold the frames that had reached the disk.
+    """
 
     event: Literal["video_segment_end"] = "video_segment_end"
     t: float
     file: str
     frames: int
     dropped: int = 0
+    recovered: bool | None = None
+
+
+class VideoGap(_Event):
+    """The camera was away from `t` (its last frame) to `t_end` (its next one, or the end of the recording)."""
+
+    event: Literal["video_gap"] = "video_gap"
+    t: float
+    t_end: float
+    reason: str
 
 
 class Text(_Event):
@@ -58,6 +75,9 @@ class Text(_Event):
     `char_times[i]` is when character i appeared; None where only words or the whole utterance could be timed.
     `word_times` holds (start of the word in the text, end, t_start, t_end) for `timing == "word"`.
     All of them lie between `t_start` and `t_end`.
+
+    `edits` are the keystrokes behind the final text, in order: (time, position in the text as it was then,
+    characters removed there, text put in their place). `how` the text came about, None where nobody knows.
     """
 
     event: Literal["text"] = "text"
@@ -68,6 +88,8 @@ class Text(_Event):
     timing: Literal["char", "word", "utterance"]
     char_times: list[float] | None = None
     word_times: list[tuple[int, int, float, float]] | None = None
+    edits: list[tuple[float, int, int, str]] | None = None
+    how: Literal["typed", "pasted", "dictated", "generated"] | None = None
 
     @model_validator(mode="after")
     def _times_fit_the_text(self) -> "Text":
@@ -87,9 +109,13 @@ class Text(_Event):
 
 
 class SessionEnd(_Event):
+    """A recorder stopped in good order. Where several record into one session, the last such event counts."""
+
     event: Literal["session_end"] = "session_end"
     t: float
 
 
-Event = Annotated[SessionStart | VideoSegmentStart | VideoSegmentEnd | Text | SessionEnd, Field(discriminator="event")]
+Event = Annotated[
+    SessionStart | VideoSegmentStart | VideoSegmentEnd | VideoGap | Text | SessionEnd, Field(discriminator="event")
+]
 EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)

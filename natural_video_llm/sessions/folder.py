@@ -1,6 +1,5 @@
 """The session folder: the one format for recorded, generated, imported and live conversations."""
 
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.sessions.append_log import AppendLog, write_error
+from natural_video_llm.sessions.clock import SessionClock, boot_id
 from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart, Text, VideoSegmentEnd
+from natural_video_llm.sessions.lock import need_locks
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -30,9 +32,7 @@ class Session:
     def __init__(self, path: Path):
         self.path = path
         self.events = list(_read_events(path / "session.jsonl"))
-        if not self.events or not isinstance(self.events[0], SessionStart):
-            raise UserError(f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder")
-        self.start: SessionStart = self.events[0]
+        self.start = _start_of(path, next(iter(self.events), None))
 
     @property
     def texts(self) -> list[Text]:
@@ -53,37 +53,96 @@ class Session:
 
 
 class SessionWriter:
-    """Appends events to a session folder, each flushed to the disk before `append` returns."""
+    """Appends events to a session folder, each on the disk before `append` returns.
+
+    Several processes may write into one session: one creates it, the others `join`. Their lines never mix.
+
+    Args:
+        path: the session's folder, made where it is absent.
+        start: its first event.
+
+    Raises:
+        UserError: there is a session in the folder already, or it cannot be written.
+    """
 
     def __init__(self, path: Path, start: SessionStart):
-        if not _SAFE_ID.fullmatch(start.session_id):
-            raise UserError(f"session id {start.session_id!r}: use letters, digits, '.', '_' and '-', no '.' first")
-        self.path = path
-        log = path / "session.jsonl"
+        check_session_id(start.session_id)
+        self.path, self.start = path, start
+        self._log = _open_log(path)
         try:
-            if log.exists():
-                raise UserError(f"{log} exists already; choose another folder or delete that session first")
-            (path / "video").mkdir(parents=True, exist_ok=True)
-            self._file = log.open("x", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}); choose a folder that is yours") from error
-        self.append(start)
+            # An empty log, which a process leaves behind that died before its first line, counts as none.
+            if not self._log.begin(_line(start)):
+                raise SessionExistsError(
+                    f"{path}/session.jsonl exists already; choose another folder or delete that session first"
+                )
+        except UserError:
+            self.close()
+            raise
+
+    @classmethod
+    def join(cls, path: Path) -> "SessionWriter":
+        """Go on writing into the session at `path`; a torn last line, which no writer confirmed, is cut off.
+
+        `start` of the writer is the session's own first event.
+
+        Raises:
+            UserError: there is no session, it was not recorded on this machine since its last start (the
+                monotonic clock is another one), or it cannot be written.
+        """
+        need_locks(path)
+        start = _read_start(path)
+        other_boot = start.monotonic_s is None or start.boot_id != boot_id()
+        if other_boot or SessionClock(start.monotonic_s).now_s() < 0:
+            raise UserError(
+                f"{path}: this session's clock does not run any more (the machine was restarted, or the session "
+                "was not recorded here); record into a new folder"
+            )
+        writer = cls.__new__(cls)
+        writer.path, writer.start = path, start
+        writer._log = _open_log(path)
+        writer._log.mend()
+        return writer
 
     def append(self, event: Event) -> None:
-        # Of this version's own fields None means absent; what others wrote stays as it is.
-        absent = {name for name in type(event).model_fields if getattr(event, name) is None}
-        self._file.write(event.model_dump_json(exclude=absent) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Add one line. Threads may share a writer.
+
+        Raises:
+            UserError: the disk is full or the file cannot be written; the session is as it was before.
+        """
+        self._log.append(_line(event))
 
     def close(self) -> None:
-        self._file.close()
+        self._log.close()
 
     def __enter__(self) -> "SessionWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def check_session_id(session_id: str) -> None:
+    """Raise UserError for a name that is not safe as a folder's name everywhere."""
+    if not _SAFE_ID.fullmatch(session_id):
+        raise UserError(f"session id {session_id!r}: use letters, digits, '.', '_' and '-', no '.' first")
+
+
+class SessionExistsError(UserError):
+    """The folder holds a session already."""
+
+
+def _open_log(path: Path) -> AppendLog:
+    try:
+        (path / "video").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    return AppendLog(path / "session.jsonl")
+
+
+def _line(event: Event) -> bytes:
+    # Of this version's own fields None means absent; what others wrote stays as it is.
+    absent = {name for name in type(event).model_fields if getattr(event, name) is None}
+    return (event.model_dump_json(exclude=absent) + "\n").encode()
 
 
 def find_sessions(path: Path) -> list[Session]:
@@ -101,6 +160,16 @@ def find_sessions(path: Path) -> list[Session]:
     if not found:
         raise UserError(f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT")
     return found
+
+
+def _read_start(path: Path) -> SessionStart:
+    return _start_of(path, next(_read_events(path / "session.jsonl"), None))
+
+
+def _start_of(path: Path, first: Event | None) -> SessionStart:
+    if not isinstance(first, SessionStart):
+        raise UserError(f"{path}/session.jsonl: line 1 is no session_start event; this is no session folder")
+    return first
 
 
 def _read_events(log: Path) -> Iterator[Event]:

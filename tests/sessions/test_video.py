@@ -39,16 +39,48 @@ def test_times_of_a_variable_rate_survive_to_a_millisecond(tmp_path: Path, start
         assert abs(int(rgb[20, 30, 0]) - int(picture(number)[0, 0, 0])) <= 4
 
 
-@pytest.mark.parametrize("share", [0.4, 0.75, 0.95])
-def test_a_file_that_breaks_off_gives_its_first_frames(tmp_path: Path, share: float) -> None:
+def fragment_ends(content: bytes) -> list[int]:
+    ends, at = [], 0
+    while at < len(content):
+        length, name = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        at += length
+        if name == b"mdat":
+            ends.append(at)
+    return ends
+
+
+def test_a_file_that_breaks_off_anywhere_gives_its_first_frames(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     times = [i / 10 for i in range(60)]
     write(path, times)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-    read = [time_s for time_s, _ in read_frames(path)]
-    assert 60 * share - 21 <= len(read) < 60
-    np.testing.assert_allclose(read, times[: len(read)], atol=1e-3)
+    ends = fragment_ends(content)
+    assert len(ends) >= 20
+    for size in range(ends[0], ends[-1], 61):
+        path.write_bytes(content[:size])
+        read = [time_s for time_s, _ in read_frames(path)]
+        np.testing.assert_allclose(read, times[: len(read)], atol=1e-3)
+        whole = sum(end <= size for end in ends)
+        assert whole <= len(read) <= 3 * (whole + 1)
+
+
+@pytest.mark.parametrize("rate_hz", [5, 15, 30, 60])
+def test_a_killed_process_loses_little_at_any_rate(tmp_path: Path, rate_hz: int) -> None:
+    writer = SegmentWriter(tmp_path / "a.mp4", WIDTH_PX, HEIGHT_PX, 30)
+    for number in range(3 * rate_hz):
+        time_s = 100 + number / rate_hz
+        writer.write(picture(number), time_s)
+        if number >= rate_hz and number % 7 == 0:
+            on_disk_s = [time_s for time_s, _ in read_frames(tmp_path / "a.mp4")][-1]
+            assert time_s - on_disk_s < 0.25 + 2 / rate_hz
+    writer.close()
+
+
+def test_there_is_a_key_frame_a_second_at_any_rate(tmp_path: Path) -> None:
+    write(tmp_path / "a.mp4", [i / 4 for i in range(40)])
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        keys = [float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.is_keyframe]
+    np.testing.assert_allclose(keys, range(10), atol=1e-3)
 
 
 def test_a_segment_that_is_still_open_can_be_read(tmp_path: Path) -> None:
