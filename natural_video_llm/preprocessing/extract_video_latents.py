@@ -1,5 +1,9 @@
 """Video segments → latents: a pure function of one segment, so that any number of workers can map it."""
 
+import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +12,26 @@ import cv2
 import numpy as np
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.claim import claim
 from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents, save_latents
 from natural_video_llm.sessions.video import read_frames
 from natural_video_llm.workers import run_in_workers
 
+# How soon a segment that another process is at is looked at again.
+LOOK_AGAIN_S = 1.0
+
 
 @dataclass(frozen=True)
 class ExtractedSegment:
-    """What became of one segment; `faces` of its `frames` showed a face."""
+    """What became of one segment; `faces` of its `frames` showed a face, and it took `took_s` seconds."""
 
     video: Path
     frames: int
     faces: int
     already_there: bool
+    took_s: float = 0.0
 
 
 def encode_segment(video: Path, encoder: Encoder) -> Latents:
@@ -44,6 +53,8 @@ def encode_segment(video: Path, encoder: Encoder) -> Latents:
 def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: int) -> Iterator[ExtractedSegment]:
     """Encode every finished segment that has no latents yet, on `workers` processes; yields as they finish.
 
+    A segment that another process is encoding at the moment is waited for, not encoded twice.
+
     Raises:
         UserError: the weights are unusable, a file that is there already came from other weights, a video
             cannot be read or a file not be written.
@@ -56,41 +67,104 @@ def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: 
     for session, segment in segments:
         target = latents_file(session, encoder_name, segment.file)
         video = session.path / segment.file
-        if not target.exists():
+        if target.exists():
+            yield _already_there(video, target, encoder.weights_sha256)
+        else:
             jobs.append((video, target))
-            continue
-        there = load_latents(target)
-        _check_weights(target, there, encoder.weights_sha256)
-        yield ExtractedSegment(video, len(there.times), int(there.present.sum()), already_there=True)
-    if workers <= 1 or len(jobs) <= 1:
-        cv2.setNumThreads(1)  # as in a worker
+    cv2.setNumThreads(1)  # as in a worker
+    taken = []
+    if workers > 1 and len(jobs) > 1:
+        for job, result in run_in_workers(_extract_in_worker, jobs, workers, start_worker, (encoder_name, weights)):
+            if result is None:
+                taken.append(job)
+            else:
+                yield result
+    else:
+        taken = jobs
+    yield from _extract_and_wait(taken, encoder)
+
+
+def _extract_and_wait(jobs: list[tuple[Path, Path]], encoder: Encoder) -> Iterator[ExtractedSegment]:
+    """Do the jobs (video, target) in this process; those that others are at come last, once they are free."""
+    while jobs:
+        taken = []
         for video, target in jobs:
-            yield _extract_one(video, target, encoder)
-        return
-    yield from run_in_workers(_extract_in_worker, jobs, workers, _start_worker, (encoder_name, weights))
+            result = extract_segment(video, target, encoder)
+            if result is None:
+                taken.append((video, target))
+            else:
+                yield result
+        jobs = taken
+        if jobs:
+            time.sleep(LOOK_AGAIN_S)
+
+
+def extract_segment(video: Path, target: Path, encoder: Encoder, frames: int = 0) -> ExtractedSegment | None:
+    """Latents of `video` into `target`, whole or not at all; None where another process is at it.
+
+    Raises:
+        UserError: the video cannot be read or plays fewer than `frames` frames, `target` cannot be written or is
+            there already, made with other weights.
+    """
+    started_s = time.monotonic()
+    _check_still_there(video)
+    with claim(target) as is_ours:
+        if not is_ours:
+            return None
+        if target.exists():
+            return _already_there(video, target, encoder.weights_sha256)
+        latents = encode_segment(video, encoder)
+        if len(latents.times) < frames:
+            raise UserError(f"{video}: plays {len(latents.times)} of its {frames} frames; copy or record it again")
+        _check_still_there(video)
+        save_latents(target, latents)
+    took_s = time.monotonic() - started_s
+    return ExtractedSegment(video, len(latents.times), int(latents.present.sum()), already_there=False, took_s=took_s)
+
+
+def _check_still_there(video: Path) -> None:
+    # Claiming and saving make folders: they must not bring back a session that its person has just deleted.
+    if not video.is_file():
+        raise UserError(f"{video}: no readable video (the file is missing); record or copy it again")
 
 
 _encoder: Encoder | None = None
 
 
-def _start_worker(encoder_name: str, weights: Path) -> None:
+def start_worker(encoder_name: str, weights: Path) -> None:
+    """Make a process ready for `extract_in_worker`; it ends when its parent does."""
     global _encoder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
     _encoder = make_encoder(encoder_name, weights)
 
 
-def _extract_in_worker(video: Path, target: Path) -> ExtractedSegment:
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would else wait for work for ever, or hold a claim in its stead."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _extract_in_worker(video: Path, target: Path) -> tuple[tuple[Path, Path], ExtractedSegment | None]:
+    return (video, target), extract_in_worker(video, target)
+
+
+def extract_in_worker(video: Path, target: Path, frames: int = 0) -> ExtractedSegment | None:
+    """`extract_segment` with the encoder that `start_worker` made for this process."""
     assert _encoder is not None
-    return _extract_one(video, target, _encoder)
+    return extract_segment(video, target, _encoder, frames)
 
 
-def _extract_one(video: Path, target: Path, encoder: Encoder) -> ExtractedSegment:
-    latents = encode_segment(video, encoder)
-    save_latents(target, latents)
-    return ExtractedSegment(video, len(latents.times), int(latents.present.sum()), already_there=False)
+def _already_there(video: Path, target: Path, sha256: str) -> ExtractedSegment:
+    there = load_latents(target)
+    check_weights(target, there, sha256)
+    return ExtractedSegment(video, len(there.times), int(there.present.sum()), already_there=True)
 
 
-def _check_weights(path: Path, latents: Latents, sha256: str) -> None:
+def check_weights(path: Path, latents: Latents, sha256: str) -> None:
+    """Raise UserError where the latents in the file `path` came from other weights."""
     if latents.encoder_sha256 != sha256:
         raise UserError(
             f"{path}: made with weights {latents.encoder_sha256[:12]}, not {sha256[:12]}; delete {path.parent} first"

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.claim import claim
 from natural_video_llm.preprocessing.encoders import make_encoder
-from natural_video_llm.preprocessing.extract_video_latents import ExtractedSegment, encode_segment, extract
-from natural_video_llm.sessions.folder import find_sessions
+from natural_video_llm.preprocessing.extract_video_latents import (
+    ExtractedSegment,
+    encode_segment,
+    extract,
+    extract_segment,
+)
+from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_latents
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
@@ -67,6 +73,38 @@ def test_a_resumed_run_gives_what_an_unbroken_one_gives(extracted: Path, face_ta
     assert files(copy) == files(extracted)
     assert [s.video.stem for s in segments if not s.already_there] == [lost.stem]
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_segment_is_done_once_by_whoever_claims_it(extracted: Path, face_task_file: Path, tmp_path: Path) -> None:
+    video = extracted / "person_000" / "video" / "000001.mp4"
+    target = tmp_path / "latents" / "000001.safetensors"
+    encoder = make_encoder(ENCODER, face_task_file)
+    with claim(target):
+        assert extract_segment(video, target, encoder) is None
+        assert not target.exists()
+    first = extract_segment(video, target, encoder)
+    assert first is not None
+    assert not first.already_there
+    written = target.stat().st_mtime_ns
+    # Another process that had seen no file yet and got the claim after us.
+    second = extract_segment(video, target, encoder)
+    assert second is not None
+    assert second.already_there
+    assert (second.frames, second.faces) == (first.frames, first.faces)
+    assert target.stat().st_mtime_ns == written
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_video_that_plays_too_few_frames_gives_no_latents(
+    extracted: Path, face_task_file: Path, tmp_path: Path
+) -> None:
+    whole = (extracted / "person_000" / "video" / "000001.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    target = tmp_path / "half.safetensors"
+    frames = Session(extracted / "person_000").finished_segments[1].frames
+    with pytest.raises(UserError, match=rf"half\.mp4: plays \d+ of its {frames} frames"):
+        extract_segment(tmp_path / "half.mp4", target, make_encoder(ENCODER, face_task_file), frames)
+    assert not target.exists()
 
 
 def test_a_stream_gives_what_the_file_gives(extracted: Path, face_task_file: Path) -> None:
