@@ -1,6 +1,7 @@
 """The live loop, free of any user interface: text and faces in, words out."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import accumulate
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,23 @@ from natural_video_llm.sessions.clock import SessionClock
 
 MAX_CONTEXT_TOKENS = 1024
 MAX_REPLY_TOKENS = 60
+
+
+class TextPieces:
+    """Token after token as the text that each one adds."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._text = ""
+
+    def add(self, token_id: int) -> str:
+        self._ids.append(token_id)
+        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+        # A character of several tokens decodes to U+FFFD until its last one is there.
+        piece = "" if whole.endswith("\ufffd") else whole[len(self._text) :]
+        self._text = whole if piece else self._text
+        return piece
 
 
 class Conversation:
@@ -38,28 +56,29 @@ class Conversation:
         self.turns: list[tuple[str, TimedTokens]] = []
 
     def reply(
-        self, message: str, typed_s: tuple[float, float], look: Callable[[], tuple[float, Face]]
+        self,
+        message: str,
+        typed_s: tuple[float, float],
+        look: Callable[[], tuple[float, Face]],
+        char_times: Sequence[float] | None = None,
     ) -> Generator[tuple[str, float]]:
         """Answer `message`, begun and sent at the times `typed_s`; yields (text, bits the face moved it) by token.
 
-        Closing the iterator interrupts the reply.
+        Where `char_times` says when each character was typed, a token has the time of its latest one, as in training.
+        Closing the generator interrupts the reply.
         """
-        ids = self._tokenizer(message, add_special_tokens=False)["input_ids"]
-        if not ids:
+        words = _timed(self._tokenizer, message, typed_s, char_times)
+        if not words.ids:
             return
-        # A token's time is that of its last character, so that the last one comes when the message is sent.
-        times = torch.linspace(*typed_s, len(ids) + 1, dtype=torch.float64)[1:].tolist()
-        self.turns.append(("user", TimedTokens(ids, times)))
+        self.turns.append(("user", words))
         tokens: list[ReplyToken] = []
-        shown, text = 0, ""
+        shown, pieces = 0, TextPieces(self._tokenizer)
         try:
             for token in self._generate(look):
                 tokens.append(token)
-                whole = str(self._tokenizer.decode([t.id for t in tokens], skip_special_tokens=True))
-                # A character of several tokens decodes to U+FFFD until its last one is there.
-                piece = "" if whole.endswith("\ufffd") else whole[len(text) :]
+                piece = pieces.add(token.id)
                 if piece:
-                    shown, text = len(tokens), whole
+                    shown = len(tokens)
                 yield piece, token.moved_bits
         finally:
             self._remember(tokens[:shown])
@@ -103,3 +122,21 @@ class Conversation:
         del self.turns[0]
         while self.turns[0][0] != "user":
             del self.turns[0]
+
+
+def _timed(
+    tokenizer: PreTrainedTokenizerBase,
+    message: str,
+    typed_s: tuple[float, float],
+    char_times: Sequence[float] | None,
+) -> TimedTokens:
+    if char_times is None:
+        ids = tokenizer(message, add_special_tokens=False)["input_ids"]
+        # A token's time is that of its last character, so that the last one comes when the message is sent.
+        return TimedTokens(ids, torch.linspace(*typed_s, len(ids) + 1, dtype=torch.float64)[1:].tolist())
+    encoded = tokenizer(message, add_special_tokens=False, return_offsets_mapping=True)
+    times = [
+        max(char_times[start : max(end, start + 1)], default=typed_s[1]) for start, end in encoded["offset_mapping"]
+    ]
+    # A token that was corrected later makes those behind it as late: times never fall.
+    return TimedTokens(list(encoded["input_ids"]), list(accumulate(times, max)))

@@ -150,6 +150,39 @@ class LiveFace:
                 self._ring.popleft()
 
 
+class PushedFrames:
+    """Frames that somebody else takes (a recorder) and pushes: the newest one waits, an older one gives way to it.
+
+    Pass it to `LiveFace` in a camera's place.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._newest: tuple[float, np.ndarray] | None = None
+        self._closed = False
+
+    def push(self, time_s: float, rgb: np.ndarray) -> None:
+        """Take rgb [H, W, 3] uint8, captured at `time_s` on the clock of the `LiveFace`; never waits."""
+        with self._changed:
+            self._newest = time_s, rgb
+            self._changed.notify()
+
+    def close(self) -> None:
+        """No more frames come; to be called before the `LiveFace` is left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def __call__(self, clock: SessionClock) -> Frames:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest is not None or self._closed)
+                if self._newest is None:
+                    return
+                frame, self._newest = self._newest, None
+            yield frame
+
+
 def file_frames(path: Path) -> Callable[[SessionClock], Frames]:
     """A video file in a camera's place: its frames at its own speed, the first one now."""
 

@@ -62,7 +62,7 @@ def generate_reply(
         )
         cache = out.past_key_values
         seeing, blind = out.logits.float().log_softmax(-1)
-        token = _pick(seeing, temperature, generator)
+        token = pick_token(seeing, temperature, generator)
         if token in end_ids:
             return
         moved = float((seeing.exp() * (seeing - blind)).sum()) / math.log(2)
@@ -76,7 +76,8 @@ def _beside_nobody(face: Face) -> Face:
     return Face(face.latents.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody]))
 
 
-def _pick(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+    """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn."""
     if temperature <= 0:
         return int(log_probs.argmax())
     weights = (log_probs / temperature).softmax(-1)

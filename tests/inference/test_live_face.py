@@ -10,7 +10,7 @@ import pytest
 import skimage
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.inference.live_face import Frames, LiveFace, View, camera_frames, file_frames
+from natural_video_llm.inference.live_face import Frames, LiveFace, PushedFrames, View, camera_frames, file_frames
 from natural_video_llm.models.face import PersonNeutral
 from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
@@ -219,3 +219,40 @@ def test_a_camera_that_does_not_exist_is_one_clear_line(capfd: pytest.CaptureFix
         next(camera_frames(97)(SessionClock()))
     assert "\n" not in str(raised.value)
     assert capfd.readouterr() == ("", ""), "nothing but that line"
+
+
+def test_pushed_frames_are_seen_with_their_times(tiny_sessions: Path, face_task_file: Path) -> None:
+    clip = next((tiny_sessions / "person_000" / "video").glob("*.mp4"))
+    pictures = [rgb for _, rgb in read_frames(clip)][:5]
+    clock, frames, pushed_s = SessionClock(), PushedFrames(), []
+    with LiveFace(frames, make_encoder("face-geometry", face_task_file), 5.0, 20.0, clock) as face:
+        for rgb in pictures:
+            pushed_s.append(clock.now_s())
+            frames.push(pushed_s[-1], rgb)
+            until = time.monotonic() + 10
+            while face.view().frames + face.view().dropped < len(pushed_s) and time.monotonic() < until:
+                time.sleep(0.005)
+        now_s, seen = face.look()
+        view = face.view()
+        frames.close()
+    assert view.face_seen
+    assert view.frames + view.dropped == len(pictures)
+    times = seen.times[0].tolist()
+    assert len(times) == view.frames > 0
+    assert set(times) <= set(pushed_s)
+    assert times[-1] <= now_s
+    assert seen.present.any()
+
+
+def test_an_older_frame_gives_way_to_a_newer_one() -> None:
+    frames = PushedFrames()
+    for second in range(3):
+        frames.push(float(second), np.full((2, 2, 3), second, np.uint8))
+    arriving = frames(SessionClock())
+    time_s, rgb = next(arriving)
+    assert (time_s, rgb[0, 0, 0]) == (2.0, 2)
+    frames.push(3.0, rgb)
+    frames.close()
+    assert next(arriving)[0] == 3.0
+    with pytest.raises(StopIteration):
+        next(arriving)

@@ -1,0 +1,140 @@
+"""Who answers while a session is recorded: the base LLM, or a trained run that sees the face."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from natural_video_llm.assets import face_landmarker_file
+from natural_video_llm.checkpoint import BaseLLM, load_base_llm, load_run
+from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Conversation, TextPieces
+from natural_video_llm.inference.live_face import LiveFace, PushedFrames
+from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
+from natural_video_llm.models.generate import pick_token
+from natural_video_llm.preprocessing.encoders import make_encoder
+from natural_video_llm.sessions.clock import SessionClock
+from natural_video_llm.sessions.events import Text
+
+BASE_LLM = "llm"
+_MAX_REPLY_TOKENS = 60
+
+
+class LLMPartner:
+    """The base LLM by itself: plain text, no face. The history holds what was shown and nothing more."""
+
+    def __init__(self, base: BaseLLM, temperature: float, generator: torch.Generator):
+        self._base, self._temperature, self._generator = base, temperature, generator
+        self._chat = ChatFormat(base.tokenizer)
+        self._turns: list[tuple[str, TimedTokens]] = []
+
+    def on_frame(self, time_s: float, rgb: np.ndarray) -> None:
+        """Frames mean nothing to a text model."""
+
+    def note(self) -> str:
+        """Nothing but the text reached the model."""
+        return ""
+
+    def reply(self, message: Text) -> Generator[str]:
+        """Answer piece by piece; closing the generator interrupts."""
+        ids = self._base.tokenizer(message.text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            return
+        self._turns.append(("user", _untimed(ids)))
+        shown: list[int] = []
+        pieces = TextPieces(self._base.tokenizer)
+        try:
+            for token in self._tokens():
+                shown.append(token)
+                yield pieces.add(token)
+        finally:
+            if shown:
+                self._turns.append(("assistant", _untimed(shown)))
+
+    def _prompt(self) -> list[int]:
+        while len(ids := self._chat.conversation(self._turns).ids) > MAX_CONTEXT_TOKENS and len(self._turns) > 1:
+            del self._turns[0]
+        return (ids + self._chat.opening("assistant", 0.0).ids)[-MAX_CONTEXT_TOKENS:]
+
+    def _tokens(self) -> Iterator[int]:
+        model, cache = self._base.model, None
+        ids = self._prompt()
+        for _ in range(_MAX_REPLY_TOKENS):
+            with torch.no_grad():
+                out = model(torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            token = pick_token(out.logits[0, -1].float().log_softmax(-1), self._temperature, self._generator)
+            if token in self._chat.end_ids["assistant"]:
+                return
+            yield token
+            ids = [token]
+
+
+class RunPartner:
+    """A trained run that sees the frames which are being recorded."""
+
+    def __init__(self, conversation: Conversation, face: LiveFace, frames: PushedFrames):
+        self._conversation, self._face, self._frames = conversation, face, frames
+        self._moved: list[float] = []
+
+    def on_frame(self, time_s: float, rgb: np.ndarray) -> None:
+        """Take rgb [H, W, 3] uint8, captured at `time_s` on the session's clock; returns at once."""
+        self._frames.push(time_s, rgb)
+
+    def reply(self, message: Text) -> Generator[str]:
+        """Answer piece by piece, each with the newest face in view; closing the generator interrupts.
+
+        Raises:
+            Exception: what ended the encoding of the face, if anything did.
+        """
+        self._face.view()
+        typed_s = message.t_start, message.t_end
+        self._moved = []
+        for piece, moved_bits in self._conversation.reply(message.text, typed_s, self._face.look, message.char_times):
+            self._moved.append(moved_bits)
+            yield piece
+
+    def note(self) -> str:
+        """Whether a face was in view, and how much it counted in the newest reply."""
+        seen = "face seen" if self._face.view().face_seen else "no face seen"
+        return f"{seen}; the face moved this reply by {sum(self._moved) / max(len(self._moved), 1):.3f} bits a token"
+
+
+Partner = LLMPartner | RunPartner
+
+
+def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionClock], AbstractContextManager[Partner]]:
+    """The base LLM for "llm", else the run in the folder `name`; to be opened with the session's clock.
+
+    Raises:
+        UserError: there is no such run or model.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if name == BASE_LLM:
+        base = load_base_llm()
+
+        @contextmanager
+        def open_llm(clock: SessionClock) -> Iterator[Partner]:
+            yield LLMPartner(base, temperature, generator)
+
+        return open_llm
+
+    model, tokenizer = load_run(Path(name))
+    encoder = make_encoder(model.config.encoder, face_landmarker_file())
+
+    @contextmanager
+    def open_run(clock: SessionClock) -> Iterator[Partner]:
+        frames = PushedFrames()
+        conversation = Conversation(model, tokenizer, clock, temperature, generator)
+        with ExitStack() as stack:
+            face = LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock)
+            stack.enter_context(face)
+            stack.callback(frames.close)
+            yield RunPartner(conversation, face, frames)
+
+    return open_run
+
+
+def _untimed(ids: list[int]) -> TimedTokens:
+    return TimedTokens(ids, [0.0] * len(ids))
