@@ -4,13 +4,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
+from natural_video_llm.capture.options import BothOptions, VideoOptions
 from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
+from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.options import TrainOptions
 
 _CORES = os.cpu_count() or 1
@@ -80,6 +83,7 @@ def extract(
     encoder: str = "face-geometry",
     weights: Path | None = None,
     workers: int = _CORES,
+    watch: bool = False,
     json: bool = False,
 ) -> None:
     """Video → latents, for every finished segment that has none yet.
@@ -89,8 +93,16 @@ def extract(
         encoder: face-geometry.
         weights: the encoder's weights; the pinned default where left out.
         workers: processes.
+        watch: go on with every segment that is finished later, also of new sessions, until Ctrl-C.
         json: progress as JSON lines.
     """
+    if watch:
+        wake: SimpleQueue[str] = SimpleQueue()
+        with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
+            from natural_video_llm.preprocessing.watch_segments import watch_segments
+
+            watch_segments(sessions, encoder, weights or face_landmarker_file(), workers, wake, json)
+        return
     from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
     from natural_video_llm.sessions.folder import find_sessions
 
@@ -199,10 +211,69 @@ def chat(
     talk(run, video if video is not None else camera, say, temperature, seed)
 
 
+def capture_video(folder: Positional[Path], options: OmitArgPrefixes[VideoOptions], json: bool = False) -> None:
+    """Record a camera into a session, every frame with its capture time; Ctrl-C stops.
+
+    Args:
+        folder: the session's folder, begun or joined; its name is the session's id.
+        options: what to record and how.
+        json: progress as JSON lines.
+    """
+    from rich.console import Console
+
+    from natural_video_llm.capture.webcam_video_logger import record_video
+
+    status = record_video(folder, options, Console(stderr=True) if json else console, json)
+    if not json:
+        kept = f"{status.frames - status.dropped} frames kept, {status.dropped} dropped, in {folder}"
+        console.print(f"{kept} (next: nvllm extract {folder})", markup=False, highlight=False, soft_wrap=True)
+
+
+def capture_text(
+    folder: Positional[Path],
+    speaker: str | None = None,
+    filmed: str | None = None,
+    person: str | None = None,
+    yes: Path | None = None,
+    dictated: bool = False,
+) -> None:
+    """Record a keyboard into a session: each line with the time of every key; quit, Ctrl-D or Ctrl-C stops.
+
+    Runs beside `capture video` in another terminal, before it or after it; a pipe gives lines timed as a whole.
+
+    Args:
+        folder: the session's folder, begun or joined; its name is the session's id.
+        speaker: who types; who is filmed by default.
+        filmed: who is filmed in a session that this begins.
+        person: the filmed person's name across sessions, where there are several of one person.
+        yes: a text file with the consent that was given elsewhere, in place of the question.
+        dictated: the lines come from speech recognition.
+    """
+    from natural_video_llm.capture.text_sync_logger import record_text
+
+    record_text(folder, console, speaker=speaker, filmed=filmed, person=person, yes_file=yes, dictated=dictated)
+
+
+def capture_both(folder: Positional[Path], options: OmitArgPrefixes[BothOptions]) -> None:
+    """Record camera and keyboard in one terminal: speakers type in turn, or a model answers.
+
+    Args:
+        folder: the session's folder, begun or joined; its name is the session's id.
+        options: who types, who answers, and what films.
+    """
+    from natural_video_llm.capture.capture_both import record_both
+
+    options.check()  # before anything is loaded
+    open_partner = None
+    if options.partner is not None:
+        from natural_video_llm.inference.partner import load_partner
+
+        with console.status("loading the partner"):
+            open_partner = load_partner(options.partner, options.temperature, options.seed)
+    record_both(folder, options, open_partner, console)
+
+
 _LATER = {
-    "capture video": "recording a camera",
-    "capture text": "recording a keyboard",
-    "capture both": "recording camera and keyboard",
     "serve": "the page and the API",
     "sessions list": "listing sessions",
     "sessions show": "showing a session",
@@ -230,6 +301,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": eval_,
     "chat": chat,
+    "capture video": capture_video,
+    "capture text": capture_text,
+    "capture both": capture_both,
     **{verb: _later(what) for verb, what in _LATER.items()},
 }
 
@@ -240,9 +314,13 @@ def main() -> None:
         if sys.argv[1:][: len(verb.split())] == verb.split():
             print(f"nvllm {verb}: {what} is planned and not built yet", file=sys.stderr)
             raise SystemExit(2)
+    arguments = sys.argv[1:]
+    if " ".join(arguments[:2]) in VERBS:  # a verb of two words
+        arguments[:2] = [" ".join(arguments[:2])]
     try:
         tyro.extras.subcommand_cli_from_dict(
             VERBS,
+            args=arguments,
             prog="nvllm",
             description="A language model that reads the face in front of it: record, extract, align, train, "
             "evaluate, talk.",

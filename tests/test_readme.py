@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from natural_video_llm.cli import VERBS
-from natural_video_llm.sessions.folder import find_sessions
+from natural_video_llm.sessions.folder import Session, find_sessions
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Only what makes a command shorter; everything else is run as printed.
-SHORTER = {"train": "--match-steps 2 --steps 2 --batch-size 2", "chat": "--video CLIPS/a.mp4 --say 'Hello there.'"}
+SHORTER = {
+    "capture": "--video-source CLIPS/a.mp4 --yes consent.txt",
+    "train": "--match-steps 2 --steps 2 --batch-size 2",
+    "chat": "--video CLIPS/a.mp4 --say 'Hello there.'",
+}
 
 
 def blocks(language: str = "") -> list[str]:
@@ -35,6 +39,7 @@ def own_data(tmp_path_factory: pytest.TempPathFactory, tiny_sessions: Path) -> P
     """A folder CLIPS of three short videos beside word timings, as a person might have them."""
     folder = tmp_path_factory.mktemp("own_data")
     (folder / "CLIPS").mkdir()
+    (folder / "consent.txt").write_text("Ann and Bob agreed on Monday.")
     for session, name in zip(find_sessions(tiny_sessions), "abc", strict=True):
         shutil.copy(session.path / session.finished_segments[0].file, folder / f"CLIPS/{name}.mp4")
         said = ["set", "white", "in", "place", "now", "please"]
@@ -56,22 +61,24 @@ def test_files_named_in_the_readme_exist() -> None:
         assert (ROOT / (name[0] or name[1])).exists(), name
 
 
-def test_own_data_from_import_to_chat(own_data: Path) -> None:
+def test_own_data_from_recording_to_chat(own_data: Path) -> None:
     steps = commands("nvllm")
     verbs = [step[1] for step in steps]
     assert verbs[-1] == "chat"
-    assert set(verbs) <= set(VERBS)
+    assert {verb for verb in verbs if verb != "capture"} <= set(VERBS)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for step in steps:
         done = subprocess.run(
             [*step, *shlex.split(SHORTER.get(step[1], ""))],
             cwd=own_data,
             env=environment,
+            input="How was it?\nIt rained.\nquit\n",
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, f"{' '.join(step)}: {done.stderr[-2000:]}"
+    assert [text.speaker for text in Session(own_data / "recordings/monday").texts] == ["ann", "bob"]
     assert (own_data / "run/eval.json").is_file()
     for code in blocks("python"):
         subprocess.run([sys.executable, "-c", code.replace("demo/run", "run")], cwd=own_data, check=True)
