@@ -1,7 +1,11 @@
-"""How often a run picks the right word of a GRID sentence, slot by slot, given the words before it and the face.
+r"""How often a run picks the right word of a GRID sentence, slot by slot, given the words before it and the face.
 
-    nvllm import GRID_SPEAKER grid && nvllm extract grid && nvllm align grid
-    nvllm train grid --out run --folds 5 …
+    nvllm import GRID_SPEAKER grid
+    nvllm extract grid
+    nvllm align grid
+    nvllm train grid --out run --folds 5 --window-s 0.8 --batch-size 8 --match-steps 120 --steps 100 \
+        --learning-rate 7e-4 --face-noise 0.6
+    nvllm eval run
     python benchmarks/bench_grid_words.py run
 
 Each clip is read by the model of the fold that did not train on it. The words to choose from are those that the
