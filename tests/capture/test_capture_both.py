@@ -153,7 +153,7 @@ def test_text_may_come_first_and_the_camera_join(tmp_path: Path, yes: Path, clip
     assert before.t_end < frames[0] < frames[-1] < after.t_start
 
 
-def test_a_camera_that_fails_ends_the_recording_with_one_line(tmp_path: Path, yes: Path, clip: Path) -> None:
+def test_a_second_recorder_is_refused_with_one_line(tmp_path: Path, yes: Path, clip: Path) -> None:
     folder = tmp_path / "s"
     with both(folder, yes, clip) as terminal:
         terminal.wait_for("speaker:")
