@@ -41,7 +41,7 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
     conversation = Conversation(model, tokenizer, clock, temperature, generator)
     console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
     with LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock) as face:
-        reporter = _FaceReporter(face)
+        reporter = _FaceReporter(face, clock)
         _wait(face, lambda view: view.frames > 0)  # a camera that does not open is told before the first question
         with reporter:
             for message, typed_s in _messages(say, face, clock):
@@ -107,10 +107,14 @@ def _play_out(face: LiveFace) -> None:
 
 
 class _FaceReporter:
-    """Says when a face comes into view and when it leaves; a blink of the tracker is not worth a line."""
+    """Says when a face comes into view and when it leaves; a blink of the tracker is not worth a line.
 
-    def __init__(self, face: LiveFace, settle_s: float = 0.3):
-        self._face, self._settle_s = face, settle_s
+    What happens while a reply is being written is told after it.
+    """
+
+    def __init__(self, face: LiveFace, clock: SessionClock, settle_s: float = 0.3):
+        self._face, self._clock, self._settle_s = face, clock, settle_s
+        self._untold: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="face-reporter", daemon=True)
 
@@ -121,19 +125,28 @@ class _FaceReporter:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._tell()
 
     def _run(self) -> None:
-        said: bool | None = None
-        since, last = time.monotonic(), None
+        noted: bool | None = None
+        last: bool | None = None
+        since_s = self._clock.now_s()
         while not self._stop.wait(0.05):
             try:
                 view: View = self._face.view()
             except Exception:
                 return  # whoever looks at the face next raises it where it can be shown
-            if view.frames == 0:
+            if view.frames == 0 or not view.running:
                 continue
+            now_s = self._clock.now_s()
             if view.face_seen != last:
-                since, last = time.monotonic(), view.face_seen
-            elif last != said and time.monotonic() - since >= self._settle_s and not _reply_line.locked():
-                said = last
-                console.print(f"[dim]{'face seen' if said else 'no face seen'}[/dim]")
+                since_s, last = now_s, view.face_seen
+            elif last != noted and now_s - since_s >= self._settle_s:
+                noted = last
+                self._untold.append(f"{'face seen' if noted else 'no face seen'} (at {since_s:.1f} s)")
+            if not _reply_line.locked():
+                self._tell()
+
+    def _tell(self) -> None:
+        while self._untold:
+            console.print(f"[dim]{self._untold.pop(0)}[/dim]")
