@@ -10,8 +10,7 @@ from pathlib import Path
 import av
 import cv2
 
-from natural_video_llm import assets
-from natural_video_llm.preprocessing.encoders.face_geometry import FaceGeometryEncoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 
 
 def main() -> None:
@@ -20,7 +19,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     clip = parser.parse_args().clip
     cv2.setNumThreads(1)
-    encoder = FaceGeometryEncoder(assets.face_landmarker_file(), threads=1)
+    encoder = make_encoder("face-geometry")
 
     frames = faces = 0
     decode_s = 0.0
@@ -33,7 +32,7 @@ def main() -> None:
             rgb = frame.to_ndarray(format="rgb24")
             decode_s += time.process_time() - decode_start_s
             frames += 1
-            faces += encoder.encode(rgb, frame.time) is not None
+            faces += encoder.encode([(frame.time, rgb)]).present.sum()
             decode_start_s = time.process_time()
     encode_s = time.process_time() - start_s - decode_s
     print(

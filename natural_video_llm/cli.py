@@ -13,6 +13,7 @@ from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.capture.options import BothOptions, VideoOptions
 from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
 from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.options import TrainOptions
 
@@ -78,52 +79,52 @@ def import_(folder: Positional[Path], out: Positional[Path], person: str | None 
         import_clips(folder, out, person or folder.resolve().name, progress.update)
 
 
-def extract(
-    sessions: Positional[Path],
-    encoder: str = "face-geometry",
-    weights: Path | None = None,
-    workers: int = _CORES,
-    watch: bool = False,
-    json: bool = False,
-) -> None:
+def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> None:
     """Video → latents, for every finished segment that has none yet.
 
     Args:
-        sessions: a session folder or a folder of them.
-        encoder: face-geometry.
-        weights: the encoder's weights; the pinned default where left out.
-        workers: processes.
-        watch: go on with every segment that is finished later, also of new sessions, until Ctrl-C.
+        options: of what, with which encoder, how.
         json: progress as JSON lines.
     """
-    if watch:
-        wake: SimpleQueue[str] = SimpleQueue()
-        with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
-            from natural_video_llm.preprocessing.watch_segments import watch_segments
-
-            watch_segments(sessions, encoder, weights or face_landmarker_file(), workers, wake, json)
+    if not options.watch:
+        _extract(options, json)
         return
+    wake: SimpleQueue[str] = SimpleQueue()
+    with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
+        from natural_video_llm.preprocessing.encoders import Execution
+        from natural_video_llm.preprocessing.watch_segments import watch_segments
+
+        execution = Execution(options.device, options.dtype, options.onnx)
+        watch_segments(options.sessions, options.encoder, options.workers, execution, wake, json)
+
+
+def _extract(options: ExtractOptions, json: bool) -> None:
+    from natural_video_llm.preprocessing.encoders import Execution
     from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
     from natural_video_llm.sessions.folder import find_sessions
 
+    sessions = options.sessions
     found = find_sessions(sessions)
     total = sum(len(s.finished_segments) for s in found)
     if not total:
         raise UserError(f"{sessions}: no finished video segment; record or make sessions first")
-    frames = faces = 0
+    latents = seen = crowded = 0
+    execution = Execution(options.device, options.dtype, options.onnx)
     with bar("segments", json) as progress:
-        segments = extract_segments(found, encoder, weights or face_landmarker_file(), workers)
+        segments = extract_segments(found, options.encoder, options.workers, execution)
         for done, segment in enumerate(segments, start=1):
-            frames, faces = frames + segment.frames, faces + segment.faces
-            progress.update(done, total, f"face in {faces / max(frames, 1):.1%} of {frames} frames", frames=frames)
-    if frames and not faces:
-        raise UserError(f"{sessions}: no face in any of {frames} frames; check light, distance and camera")
+            latents, seen, crowded = latents + segment.latents, seen + segment.seen, crowded + segment.crowded
+            several = f", several faces in {crowded / latents:.1%}" if crowded else ""
+            note = f"face in {seen / max(latents, 1):.1%} of {latents} latents{several}"
+            progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
+    if latents and not seen:
+        raise UserError(f"{sessions}: no face in any of {latents} latents; check light, distance and camera")
 
 
 def align(
     sessions: Positional[Path],
     llm: str = DEFAULT_LLM,
-    encoder: str = "face-geometry",
+    encoder: str = DEFAULT_ENCODER,
     window_s: float = 3.0,
     json: bool = False,
 ) -> None:
@@ -132,19 +133,20 @@ def align(
     Args:
         sessions: a session folder or a folder of them, extracted.
         llm: whose tokenizer cuts the text: the default's name, a folder or a Hub id.
-        encoder: whose latents.
+        encoder: whose latents, as given to `nvllm extract`.
         window_s: how far back a token may see, in seconds.
         json: progress as JSON lines.
     """
     from natural_video_llm.checkpoint import load_tokenizer
     from natural_video_llm.preprocessing.align_text_video import align_session
+    from natural_video_llm.preprocessing.encoders import parse_encoder
     from natural_video_llm.sessions.folder import find_sessions
 
     found = find_sessions(sessions)
     tokenizer = load_tokenizer(llm)
     with bar("sessions", json) as progress:
         for done, session in enumerate(found, start=1):
-            count = align_session(session, tokenizer, llm, encoder, window_s)
+            count = align_session(session, tokenizer, llm, str(parse_encoder(encoder)), window_s)
             progress.update(done, len(found), utterances=count)
 
 

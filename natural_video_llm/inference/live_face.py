@@ -139,14 +139,12 @@ class LiveFace:
             return None if self._stop.is_set() else frame
 
     def _encode(self, time_s: float, rgb: np.ndarray) -> None:
-        latent = self._encoder.encode(rgb, time_s)
-        present = latent is not None
-        row = latent if latent is not None else np.zeros(self._encoder.latent_size, np.float16)
-        both = self._neutral.extend(row[None], np.array([time_s]), np.array([present]))[0]
+        found = self._encoder.encode([(time_s, rgb)])
+        latents = self._neutral.extend(found.latents, found.times, found.present)
         with self._changed:
             self._frames += 1
-            self._ring.append((time_s, both, present))
-            while self._ring[0][0] < time_s - self._memory_s:
+            self._ring.extend(zip(found.times.tolist(), latents, found.present.tolist(), strict=True))
+            while self._ring and self._ring[0][0] < time_s - self._memory_s:
                 self._ring.popleft()
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from natural_video_llm.assets import face_landmarker_file
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm, load_run
 from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Conversation, TextPieces
 from natural_video_llm.inference.live_face import LiveFace, PushedFrames
@@ -121,7 +120,7 @@ def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionC
         return open_llm
 
     model, tokenizer = load_run(Path(name))
-    encoder = make_encoder(model.config.encoder, face_landmarker_file())
+    encoder = make_encoder(model.config.encoder, sha256=model.config.encoder_sha256)
 
     @contextmanager
     def open_run(clock: SessionClock) -> Iterator[Partner]:

@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from natural_video_llm.assets import face_landmarker_file
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.inference.engine import Conversation
 from natural_video_llm.inference.live_face import LiveFace, View, camera_frames, file_frames
@@ -34,7 +33,7 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
         UserError: no such run, camera or file.
     """
     model, tokenizer = load_run(run)
-    encoder = make_encoder(model.config.encoder, face_landmarker_file())
+    encoder = make_encoder(model.config.encoder, sha256=model.config.encoder_sha256)
     frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
     clock = SessionClock()
     generator = torch.Generator(model.absence.device).manual_seed(seed)

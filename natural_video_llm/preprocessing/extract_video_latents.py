@@ -4,16 +4,15 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim
-from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents, save_latents
 from natural_video_llm.sessions.video import read_frames
@@ -22,35 +21,59 @@ from natural_video_llm.workers import run_in_workers
 # How soon a segment that another process is at is looked at again.
 LOOK_AGAIN_S = 1.0
 
+_CHUNK_FRAMES = 32
+_CHUNK_BYTES = 64_000_000
+
 
 @dataclass(frozen=True)
 class ExtractedSegment:
-    """What became of one segment; `faces` of its `frames` showed a face, and it took `took_s` seconds."""
+    """What became of one segment: `seen` of its `latents` show a face, in `crowded` of them several were in view; it
+    took `took_s` seconds."""
 
     video: Path
-    frames: int
-    faces: int
+    latents: int
+    seen: int
+    crowded: int
     already_there: bool
     took_s: float = 0.0
 
 
-def encode_segment(video: Path, encoder: Encoder) -> Latents:
-    """Latents of one video file, the encoder's state starting afresh."""
+def encode_segment(video: Path, encoder: Encoder) -> tuple[Latents, int]:
+    """Latents of one video file, the encoder's state starting afresh, and how many frames it has."""
     encoder.reset()
-    rows: list[np.ndarray | None] = []
-    times: list[float] = []
-    for time_s, rgb in read_frames(video):
-        rows.append(encoder.encode(rgb, time_s))
-        times.append(time_s)
-    latents = np.zeros((len(rows), encoder.latent_size), np.float16)
-    for i, row in enumerate(rows):
-        if row is not None:
-            latents[i] = row
-    present = np.array([row is not None for row in rows], bool)
-    return Latents(latents, np.array(times), present, encoder.name, encoder.weights_sha256, encoder.units)
+    parts: list[Encoded] = []
+    frames = 0
+    for chunk in _chunks(read_frames(video)):
+        parts.append(encoder.encode(chunk))
+        frames += len(chunk)
+    found = Encoded.join(parts, encoder.latent_size)
+    latents = Latents(
+        found.latents,
+        found.times,
+        found.present,
+        encoder.name,
+        encoder.weights_sha256,
+        encoder.units,
+        crowded=int((found.faces > 1).sum()),
+    )
+    return latents, frames
 
 
-def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: int) -> Iterator[ExtractedSegment]:
+def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Frames by the dozen, cut in the same places each time; few where they are large."""
+    chunk: list[Frame] = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == _CHUNK_FRAMES or len(chunk) * frame[1].nbytes >= _CHUNK_BYTES:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def extract(
+    sessions: list[Session], encoder_name: str, workers: int, execution: Execution | None = None
+) -> Iterator[ExtractedSegment]:
     """Encode every finished segment that has no latents yet, on `workers` processes; yields as they finish.
 
     A segment that another process is encoding at the moment is waited for, not encoded twice.
@@ -62,10 +85,10 @@ def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: 
     segments = [(session, segment) for session in sessions for segment in session.finished_segments]
     if not segments:
         return
-    encoder = make_encoder(encoder_name, weights)
+    encoder = make_encoder(encoder_name, execution)
     jobs = []
     for session, segment in segments:
-        target = latents_file(session, encoder_name, segment.file)
+        target = latents_file(session, encoder.name, segment.file)
         video = session.path / segment.file
         if target.exists():
             yield _already_there(video, target, encoder.weights_sha256)
@@ -74,7 +97,7 @@ def extract(sessions: list[Session], encoder_name: str, weights: Path, workers: 
     cv2.setNumThreads(1)  # as in a worker
     taken = []
     if workers > 1 and len(jobs) > 1:
-        for job, result in run_in_workers(_extract_in_worker, jobs, workers, start_worker, (encoder_name, weights)):
+        for job, result in run_in_workers(_extract_in_worker, jobs, workers, start_worker, (encoder.name, execution)):
             if result is None:
                 taken.append(job)
             else:
@@ -113,13 +136,13 @@ def extract_segment(video: Path, target: Path, encoder: Encoder, frames: int = 0
             return None
         if target.exists():
             return _already_there(video, target, encoder.weights_sha256)
-        latents = encode_segment(video, encoder)
-        if len(latents.times) < frames:
-            raise UserError(f"{video}: plays {len(latents.times)} of its {frames} frames; copy or record it again")
+        latents, played = encode_segment(video, encoder)
+        if played < frames:
+            raise UserError(f"{video}: plays {played} of its {frames} frames; copy or record it again")
         _check_still_there(video)
         save_latents(target, latents)
     took_s = time.monotonic() - started_s
-    return ExtractedSegment(video, len(latents.times), int(latents.present.sum()), already_there=False, took_s=took_s)
+    return _extracted(video, latents, already_there=False, took_s=took_s)
 
 
 def _check_still_there(video: Path) -> None:
@@ -131,12 +154,12 @@ def _check_still_there(video: Path) -> None:
 _encoder: Encoder | None = None
 
 
-def start_worker(encoder_name: str, weights: Path) -> None:
+def start_worker(encoder_name: str, execution: Execution | None) -> None:
     """Make a process ready for `extract_in_worker`; it ends when its parent does."""
     global _encoder
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)  # the processes share the cores already
-    _encoder = make_encoder(encoder_name, weights)
+    _encoder = make_encoder(encoder_name, execution)
 
 
 def _end_with_parent() -> None:
@@ -160,7 +183,12 @@ def extract_in_worker(video: Path, target: Path, frames: int = 0) -> ExtractedSe
 def _already_there(video: Path, target: Path, sha256: str) -> ExtractedSegment:
     there = load_latents(target)
     check_weights(target, there, sha256)
-    return ExtractedSegment(video, len(there.times), int(there.present.sum()), already_there=True)
+    return _extracted(video, there, already_there=True)
+
+
+def _extracted(video: Path, latents: Latents, already_there: bool, took_s: float = 0.0) -> ExtractedSegment:
+    seen = int(latents.present.sum())
+    return ExtractedSegment(video, len(latents.times), seen, latents.crowded, already_there, took_s)
 
 
 def check_weights(path: Path, latents: Latents, sha256: str) -> None:

@@ -22,19 +22,20 @@ import watchfiles
 from natural_video_llm.console import console, emit
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim, claim_file
-from natural_video_llm.preprocessing.encoders import make_encoder
+from natural_video_llm.preprocessing.encoders import Execution, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import (
     LOOK_AGAIN_S,
     ExtractedSegment,
     check_weights,
 )
 from natural_video_llm.preprocessing.watch_workers import WatchWorkers
+from natural_video_llm.sessions.folder import encoder_folder
 from natural_video_llm.sessions.latents import load_latents
 from natural_video_llm.sessions.segment_log import SegmentLog
 
 
 def watch_segments(
-    folder: Path, encoder_name: str, weights: Path, workers: int, wake: SimpleQueue[str], as_json: bool
+    folder: Path, encoder_name: str, workers: int, execution: Execution, wake: SimpleQueue[str], as_json: bool
 ) -> None:
     """Encode every finished segment below `folder`, those of today and those to come, until it is told to stop.
 
@@ -43,9 +44,9 @@ def watch_segments(
 
     Args:
         folder: a session folder or a folder of them; it may still be empty.
-        encoder_name: one of `ENCODER_NAMES`.
-        weights: the encoder's weights.
+        encoder_name: as `make_encoder` takes it.
         workers: how many segments are encoded at the same time, each by a process of its own.
+        execution: how the encoder runs.
         wake: the word "stop" in it ends the work; other words make it look at once.
         as_json: lines are JSON objects, also those of segments that failed.
 
@@ -57,9 +58,9 @@ def watch_segments(
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; make it first, recordings that appear in it will be found")
     report = _Report(as_json)
-    sha256 = make_encoder(encoder_name, weights).weights_sha256
-    pool = WatchWorkers(encoder_name, weights, max(1, workers))
-    watcher = _Watcher(folder, encoder_name, sha256, pool, wake, report)
+    encoder = make_encoder(encoder_name, execution)
+    pool = WatchWorkers(encoder.name, execution, max(1, workers))
+    watcher = _Watcher(folder, encoder.name, encoder.weights_sha256, pool, wake, report)
     report.watching(folder)
     with _changes(folder, wake):
         try:
@@ -110,7 +111,8 @@ class _Watcher:
         wake: SimpleQueue[str],
         report: "_Report",
     ):
-        self._folder, self._encoder_name, self._sha256 = folder, encoder_name, sha256
+        self._folder, self._sha256 = folder, sha256
+        self._latents = Path("latents") / encoder_folder(encoder_name)
         self._pool, self._wake, self._report = pool, wake, report
         self._logs: dict[Path, SegmentLog] = {}
         self._left_alone: set[Path] = set()
@@ -138,7 +140,7 @@ class _Watcher:
                 self._report.trouble(session / "session.jsonl", line)
             for segment in segments:
                 video = session / segment.file
-                target = session / "latents" / self._encoder_name / f"{video.stem}.safetensors"
+                target = session / self._latents / f"{video.stem}.safetensors"
                 self._waiting[video] = _Job(video, target, segment.frames)
 
     def submit(self) -> None:
@@ -185,7 +187,7 @@ class _Watcher:
 
     def _is_ours(self, session: Path) -> bool:
         """Whether the latents that are there came from the same weights: the two must not mix."""
-        there = sorted((session / "latents" / self._encoder_name).glob("[!.]*.safetensors"))
+        there = sorted((session / self._latents).glob("[!.]*.safetensors"))
         if there:
             try:
                 check_weights(there[0], load_latents(there[0]), self._sha256)
@@ -208,10 +210,19 @@ class _Report:
 
     def done(self, segment: ExtractedSegment) -> None:
         if self._as_json:
-            emit(segment=str(segment.video), frames=segment.frames, faces=segment.faces, took_s=segment.took_s)
+            emit(
+                segment=str(segment.video),
+                latents=segment.latents,
+                seen=segment.seen,
+                crowded=segment.crowded,
+                took_s=segment.took_s,
+            )
             return
-        share = segment.faces / max(segment.frames, 1)
-        self._print(f"{segment.video}: face in {share:.1%} of {segment.frames} frames, {segment.took_s:.1f} s")
+        share = segment.seen / max(segment.latents, 1)
+        several = f", several faces in {segment.crowded}" if segment.crowded else ""
+        self._print(
+            f"{segment.video}: face in {share:.1%} of {segment.latents} latents{several}, {segment.took_s:.1f} s"
+        )
 
     def trouble(self, file: Path, what: str) -> None:
         if what in self._told:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.extract_video_latents import ExtractedSegment, extract_in_worker, start_worker
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -15,11 +16,11 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class WatchWorkers:
     """Up to `workers` processes, started as they are needed; each keeps its encoder between segments."""
 
-    def __init__(self, encoder_name: str, weights: Path, workers: int):
+    def __init__(self, encoder_name: str, execution: Execution, workers: int):
         self.workers = workers
         self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), _start_watch_worker, (encoder_name, weights)
+            workers, multiprocessing.get_context("spawn"), _start_watch_worker, (encoder_name, execution)
         )
 
     def submit(self, video: Path, target: Path, frames: int) -> Future[ExtractedSegment | None]:
@@ -38,11 +39,11 @@ _working = False
 _stopping = False
 
 
-def _start_watch_worker(encoder_name: str, weights: Path) -> None:
+def _start_watch_worker(encoder_name: str, execution: Execution) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the watcher, which passes it on
     signal.signal(signal.SIGTERM, _stop_working)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    start_worker(encoder_name, weights)
+    start_worker(encoder_name, execution)
 
 
 def _stop_working(*_: object) -> None:

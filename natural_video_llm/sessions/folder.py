@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +15,16 @@ from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart
 from natural_video_llm.sessions.lock import need_locks
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_ENCODER_FOLDER_LENGTH = 48
+
+
+def encoder_folder(encoder: str) -> str:
+    """The folder name of an encoder: its own name, or, where that is no file name, its end and a digest of it all."""
+    if _SAFE_ID.fullmatch(encoder):
+        return encoder
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", encoder)
+    kind = encoder.partition(":")[0]
+    return f"{kind}-{readable[len(kind) + 1 :][-_ENCODER_FOLDER_LENGTH:]}-{sha256(encoder.encode()).hexdigest()[:8]}"
 
 
 class Session:
@@ -45,7 +56,7 @@ class Session:
         return [e for e in self.events if isinstance(e, VideoSegmentEnd)]
 
     def latents_dir(self, encoder: str) -> Path:
-        return self.path / "latents" / encoder
+        return self.path / "latents" / encoder_folder(encoder)
 
     @property
     def aligned_file(self) -> Path:

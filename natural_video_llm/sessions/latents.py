@@ -23,6 +23,7 @@ class Latents:
         encoder: the encoder's name.
         encoder_sha256: SHA-256 of its weights.
         units: what the numbers mean.
+        crowded: how many of the latents were made while several faces were in view.
     """
 
     latents: np.ndarray
@@ -31,6 +32,7 @@ class Latents:
     encoder: str
     encoder_sha256: str
     units: str
+    crowded: int = 0
 
 
 def save_latents(path: Path, latents: Latents) -> None:
@@ -55,6 +57,7 @@ def _serialised(latents: Latents) -> bytes:
             "encoder": latents.encoder,
             "encoder_sha256": latents.encoder_sha256,
             "units": latents.units,
+            "crowded": str(latents.crowded),
         },
     )
     # The header (its length in 8 bytes, then JSON) comes in an order that changes from call to call.
@@ -69,8 +72,9 @@ def load_latents(path: Path) -> Latents:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in ("latents", "times", "present")}
-        return Latents(**arrays, **{name: metadata[name] for name in ("encoder", "encoder_sha256", "units")})
-    except (SafetensorError, OSError, KeyError) as error:
+        named = {name: metadata[name] for name in ("encoder", "encoder_sha256", "units")}
+        return Latents(**arrays, **named, crowded=int(metadata.get("crowded", 0)))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: no readable latents ({error}); delete it and run nvllm extract again") from error
 
 
@@ -98,6 +102,7 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
         parts[0].encoder,
         parts[0].encoder_sha256,
         parts[0].units,
+        sum(part.crowded for part in parts),
     )
 
 

@@ -25,7 +25,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
 from natural_video_llm.models.loss import next_token_loss
-from natural_video_llm.preprocessing.encoders import mirror_of
+from natural_video_llm.preprocessing.encoders import mirror_of, parse_encoder
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.tokenization import tokenizer_sha256
@@ -65,6 +65,7 @@ Report = Callable[[Progress], None]
 
 def train(options: TrainOptions, report: Report) -> None:
     """Train the run (and its folds and twins) that `options` describe."""
+    options = replace(options, encoder=str(parse_encoder(options.encoder)))
     sessions = find_sessions(options.sessions)
     base = load_base_llm(options.llm)
     latents = load_session_latents(sessions[0], options.encoder)

@@ -65,7 +65,7 @@ def test_a_file_is_played_in_real_time(tmp_path: Path) -> None:
     assert session.events[-1].t == pytest.approx(first_s + 119 / 30, abs=0.5)
 
 
-def test_a_variable_rate_is_followed_and_read_back_alike(tmp_path: Path, face_task_file: Path, llm_dir: str) -> None:
+def test_a_variable_rate_is_followed_and_read_back_alike(tmp_path: Path, llm_dir: str) -> None:
     """15 to 30 frames/s with stalls, one of them longer than what closes a segment early."""
     chance = np.random.default_rng(5)
     steps_s = chance.uniform(1 / 30, 1 / 15, 90)
@@ -78,7 +78,7 @@ def test_a_variable_rate_is_followed_and_read_back_alike(tmp_path: Path, face_ta
     recorded_s = np.array([time_s for time_s, _ in recorded(session)])
     assert len(recorded_s) == len(times_s)
     np.testing.assert_allclose(recorded_s - recorded_s[0], times_s - times_s[0], atol=1e-3)
-    for _ in extract([session], "face-geometry", face_task_file, workers=1):
+    for _ in extract([session], "face-geometry", workers=1):
         pass
     np.testing.assert_array_equal(load_session_latents(session, "face-geometry").times, recorded_s)
 

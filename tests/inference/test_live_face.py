@@ -22,8 +22,8 @@ EMPTY_FRAMES = (7, 8)
 
 
 @pytest.fixture(scope="module")
-def encoder(face_task_file: Path) -> Encoder:
-    return make_encoder("face-geometry", face_task_file)
+def encoder() -> Encoder:
+    return make_encoder("face-geometry")
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,8 @@ def play(path: Path, encoder: Encoder, memory_s: float = 60.0) -> tuple[LiveFace
 
 
 def test_the_ring_holds_what_extraction_gives(portrait_video: Path, encoder: Encoder) -> None:
-    expected = encode_segment(portrait_video, encoder)
-    for _, rgb in list(read_frames(portrait_video))[-4:]:
-        encoder.encode(rgb, 0.0)  # whom the encoder followed before must not matter
+    expected, _ = encode_segment(portrait_video, encoder)
+    encoder.encode(list(read_frames(portrait_video))[-4:])  # whom the encoder followed before must not matter
     live, view = play(portrait_video, encoder)
     _, face = live.look()
     assert (view.frames, view.dropped) == (16, 0)
@@ -221,11 +220,11 @@ def test_a_camera_that_does_not_exist_is_one_clear_line(capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", ""), "nothing but that line"
 
 
-def test_pushed_frames_are_seen_with_their_times(tiny_sessions: Path, face_task_file: Path) -> None:
+def test_pushed_frames_are_seen_with_their_times(tiny_sessions: Path) -> None:
     clip = next((tiny_sessions / "person_000" / "video").glob("*.mp4"))
     pictures = [rgb for _, rgb in read_frames(clip)][:5]
     clock, frames, pushed_s = SessionClock(), PushedFrames(), []
-    with LiveFace(frames, make_encoder("face-geometry", face_task_file), 5.0, 20.0, clock) as face:
+    with LiveFace(frames, make_encoder("face-geometry"), 5.0, 20.0, clock) as face:
         for rgb in pictures:
             pushed_s.append(clock.now_s())
             frames.push(pushed_s[-1], rgb)

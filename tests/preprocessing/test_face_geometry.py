@@ -20,6 +20,7 @@ from natural_video_llm.preprocessing.encoders.face_geometry import (
 )
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.preprocessing.encoders.make_reference_head import symmetric_head
+from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
 PORTRAIT_CENTRE = (224.0, 125.0)
 # Distances between head-frame points, in eye distances; measured on the portrait: mean 0.010, largest 0.023.
@@ -30,13 +31,20 @@ ANGLE_TOLERANCE = 0.04
 
 @pytest.fixture(scope="module")
 def shared_encoder(face_task_file: Path) -> FaceGeometryEncoder:
-    return FaceGeometryEncoder(face_task_file)
+    return FaceGeometryEncoder(EncoderSpec("face-geometry", str(face_task_file)))
 
 
 @pytest.fixture
 def encoder(shared_encoder: FaceGeometryEncoder) -> FaceGeometryEncoder:
     shared_encoder.reset()
     return shared_encoder
+
+
+def encoded(encoder: FaceGeometryEncoder, rgb: np.ndarray, time_s: float = 0.0) -> np.ndarray | None:
+    """The latent of one picture, None where it shows no face."""
+    found = encoder.encode([(time_s, rgb)])
+    assert found.times.tolist() == [time_s]
+    return found.latents[0] if found.present[0] else None
 
 
 def camera_points(latent: np.ndarray) -> np.ndarray:
@@ -52,7 +60,7 @@ def settled(encoder: FaceGeometryEncoder) -> Callable[[np.ndarray], np.ndarray]:
 
     def encode(picture: np.ndarray) -> np.ndarray:
         encoder.reset()
-        latents = [encoder.encode(picture, index / 25) for index in range(5)]
+        latents = [encoded(encoder, picture, index / 25) for index in range(5)]
         assert latents[-1] is not None
         return latents[-1]
 
@@ -62,7 +70,7 @@ def settled(encoder: FaceGeometryEncoder) -> Callable[[np.ndarray], np.ndarray]:
 def clip_latents(encoder: FaceGeometryEncoder, clip: Path) -> list[np.ndarray | None]:
     with av.open(str(clip)) as container:
         pictures = (frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
-        return [encoder.encode(picture, index / 25) for index, picture in enumerate(pictures)]
+        return [encoded(encoder, picture, index / 25) for index, picture in enumerate(pictures)]
 
 
 def moved_portrait(angle_deg: float, scale: float, shift_px: tuple[float, float]) -> np.ndarray:
@@ -97,7 +105,7 @@ def test_latent_of_the_portrait(settled: Callable[[np.ndarray], np.ndarray]) -> 
 def test_shape_and_pose_hold_the_whole_face(encoder: FaceGeometryEncoder, face_task_file: Path) -> None:
     picture = astronaut()[:300, 80:]
     height_px, width_px = picture.shape[:2]
-    face, latent = FaceLandmarker(face_task_file)(picture), encoder.encode(picture, 0.0)
+    face, latent = FaceLandmarker(face_task_file)(picture), encoded(encoder, picture)
     assert face is not None
     assert latent is not None
     pixels = camera_points(latent) * width_px + (width_px / 2, height_px / 2, 0)
@@ -189,9 +197,9 @@ def test_absence_and_return(encoder: FaceGeometryEncoder, faces_dir: Path) -> No
 
 
 def test_no_face_no_latent(encoder: FaceGeometryEncoder) -> None:
-    assert encoder.encode(np.zeros((120, 160, 3), np.uint8), 0.0) is None
+    assert encoded(encoder, np.zeros((120, 160, 3), np.uint8)) is None
     with pytest.raises(ValueError, match="uint8"):
-        encoder.encode(np.zeros((120, 160), np.uint8), 0.0)
+        encoded(encoder, np.zeros((120, 160), np.uint8))
 
 
 def test_rotation_between_recovers_a_turn() -> None:
@@ -215,10 +223,12 @@ def test_reference_head_is_made_again_the_same(face_task_file: Path) -> None:
 
 
 def test_encoder_by_name(face_task_file: Path) -> None:
-    made = make_encoder("face-geometry", face_task_file)
+    made = make_encoder("face-geometry")
     assert (made.name, made.latent_size) == ("face-geometry", 1440)
     assert made.weights_sha256 == hashlib.sha256(face_task_file.read_bytes()).hexdigest()
     with pytest.raises(UserError, match=r"'face-geometri'.*face-geometry"):
-        make_encoder("face-geometri", face_task_file)
+        make_encoder("face-geometri")
     with pytest.raises(UserError, match=r"absent\.task"):
-        make_encoder("face-geometry", Path("absent.task"))
+        make_encoder("face-geometry:absent.task")
+    with pytest.raises(UserError, match=r"weights have SHA-256 .*, 000000000000 is needed"):
+        make_encoder("face-geometry", sha256="0" * 64)

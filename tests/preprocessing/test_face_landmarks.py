@@ -64,15 +64,17 @@ def test_tilted_head_at_first_sight(landmarker: FaceLandmarker, angle_deg: float
         assert distance < 1.5 * PORTRAIT_TOLERANCE_PX, f"point {index} is {distance:.1f} px off"
 
 
-def test_detector_rests_while_the_face_is_followed(landmarker: FaceLandmarker) -> None:
-    first, second = landmarker(astronaut()), landmarker(astronaut())
-    assert first is not None
-    assert second is not None
-    assert (first.faces, second.faces) == (1, None)
-    landmarker.reset()
-    again = landmarker(astronaut())
-    assert again is not None
-    assert again.faces == 1
+def test_faces_are_counted_once_a_second(landmarker: FaceLandmarker) -> None:
+    head = astronaut()[:240, 110:350]
+    alone = np.full((300, 500, 3), 128, np.uint8)
+    alone[30:270, 240:480] = head
+    both = alone.copy()
+    both[60:204, 20:164] = cv2.resize(head, (144, 144), interpolation=cv2.INTER_AREA)
+    faces = [landmarker(picture, time_s) for time_s, picture in ((0.0, alone), (0.9, both), (1.1, both), (2.2, alone))]
+    assert [face and face.faces for face in faces] == [1, 1, 2, 1]
+    for face in faces:
+        assert face is not None
+        assert_on_portrait(face.points, (240 - 110, 30))
 
 
 def test_face_that_jumps_is_found_on_the_same_frame(landmarker: FaceLandmarker) -> None:

@@ -1,47 +1,146 @@
-"""Encoders: pictures → latents, one for each picture."""
+"""Encoders: frames with their times → latents with theirs. A new encoder is one file and one line in `_KINDS`."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
-ENCODER_NAMES = ("face-geometry",)
+# (capture time in seconds, rgb [H, W, 3] uint8)
+Frame = tuple[float, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What an encoder made of some frames.
+
+    Args:
+        latents: [n, latent_size] float16; zeros where no face was there.
+        times: [n] float64 seconds, rising: the newest moment that each latent has seen.
+        faces: [n] uint8, how many faces were in view when they were last counted; 0 where the latent shows none.
+    """
+
+    latents: np.ndarray
+    times: np.ndarray
+    faces: np.ndarray
+
+    @property
+    def present(self) -> np.ndarray:
+        """[n] bool, a face was there."""
+        return self.faces > 0
+
+    @classmethod
+    def join(cls, parts: Sequence["Encoded"], latent_size: int) -> "Encoded":
+        """The parts one after the other; none give an empty one."""
+        return cls(
+            np.concatenate([np.zeros((0, latent_size), np.float16), *(part.latents for part in parts)]),
+            np.concatenate([np.zeros(0), *(part.times for part in parts)]),
+            np.concatenate([np.zeros(0, np.uint8), *(part.faces for part in parts)]),
+        )
 
 
 class Encoder(Protocol):
-    """Pictures in the order of their capture → one latent each; the state holds nothing but the past."""
+    """Frames in the order of their capture → latents; the state holds nothing but the past.
+
+    name: the specification in its one canonical form, which latents, aligned data and checkpoints carry.
+    latent_size: numbers a latent.
+    units: what they mean, in a sentence.
+    needs: what has to be on the machine, in a sentence.
+    weights_sha256: of all weights that a latent depends on.
+    rate_hz: latents a second; None where each frame gives one.
+    window_s: how much video before its time a latent sees; 0 where it sees one picture.
+    """
 
     name: str
     latent_size: int
     units: str
+    needs: str
     weights_sha256: str
+    rate_hz: float | None
+    window_s: float
 
     def reset(self) -> None:
-        """Forgets the past; the next picture is the first one."""
+        """Forgets the past; the next frame is the first one."""
 
-    def encode(self, rgb: np.ndarray, time_s: float) -> np.ndarray | None:
-        """Latent [latent_size] float16 of `rgb` [H, W, 3] uint8 taken at `time_s`; None where no face is."""
+    def encode(self, frames: Sequence[Frame]) -> Encoded:
+        """The latents that became due with these frames, maybe none.
+
+        How frames are cut into calls changes nothing but the last bits: a live camera passes one at a time, a file
+        many.
+
+        Raises:
+            ValueError: a picture is no [H, W, 3] uint8.
+        """
 
 
-def make_encoder(name: str, weights: Path) -> Encoder:
-    """The encoder called `name`, with its weights from a file.
+@dataclass(frozen=True)
+class Execution:
+    """How an encoder runs; latents depend on it by rounding only.
 
-    Raises `UserError` where the name is unknown or the file unusable.
+    Args:
+        device: a PyTorch device; None for the best one here.
+        dtype: float32, bfloat16 or float16.
+        onnx: run by ONNX Runtime in PyTorch's place.
     """
-    if name == "face-geometry":
-        from natural_video_llm.preprocessing.encoders.face_geometry import FaceGeometryEncoder
 
-        return FaceGeometryEncoder(weights)
-    raise UserError(f"unknown encoder {name!r}: choose one of {', '.join(ENCODER_NAMES)}")
+    device: str | None = None
+    dtype: str = "float32"
+    onnx: bool = False
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What `kind` in `kind:weights,option=value` stands for."""
+
+    make: Callable[[EncoderSpec, Execution], Encoder]
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def _face_geometry(spec: EncoderSpec, execution: Execution) -> Encoder:
+    from natural_video_llm.preprocessing.encoders.face_geometry import FaceGeometryEncoder
+
+    return FaceGeometryEncoder(spec)
+
+
+_KINDS = {
+    "face-geometry": _Kind(_face_geometry),
+}
+ENCODER_KINDS = tuple(_KINDS)
+
+
+def make_encoder(name: str, execution: Execution | None = None, sha256: str | None = None) -> Encoder:
+    """The encoder that `name` specifies: `kind`, `kind:weights` or `kind:weights,option=value,…`.
+
+    Args:
+        name: weights are a file, a folder or a Hub id; where they are left out, the kind's default.
+        execution: how it runs.
+        sha256: the weights that it must have, where latents or a checkpoint depend on them.
+
+    Raises:
+        UserError: the name is no specification, its weights are not to be had or of another kind, or not those of
+            `sha256`.
+    """
+    encoder = _KINDS[parse_encoder(name).kind].make(parse_encoder(name), execution or Execution())
+    if sha256 is not None and encoder.weights_sha256 != sha256:
+        raise UserError(
+            f"encoder {name}: its weights have SHA-256 {encoder.weights_sha256[:12]}, {sha256[:12]} is needed; fetch "
+            "the same weights, or extract, align and train again"
+        )
+    return encoder
+
+
+def parse_encoder(name: str) -> EncoderSpec:
+    """Raises `UserError` where `name` is no specification of a known kind of encoder."""
+    return EncoderSpec.parse(name, {kind: known.options for kind, known in _KINDS.items()})
 
 
 def mirror_of(name: str) -> Callable[[np.ndarray], np.ndarray] | None:
     """What turns latents [..., latent_size] of the encoder `name` into those of the same faces seen in a mirror; None
     where latents cannot be mirrored."""
-    if name == "face-geometry":
+    if parse_encoder(name).kind == "face-geometry":
         from natural_video_llm.preprocessing.encoders.face_geometry import mirror_latent
 
         return mirror_latent

@@ -5,20 +5,24 @@ Crystallographica A32:922), using only points that expressions hardly move.
 """
 
 import functools
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from natural_video_llm.assets import face_landmarker_file, file_sha256
+from natural_video_llm.preprocessing.encoders import Encoded, Frame
 from natural_video_llm.preprocessing.encoders.face_landmarks import (
     LEFT_EYE_OUTER,
     POINTS,
     RIGHT_EYE_OUTER,
     FaceLandmarker,
+    FaceObservation,
 )
+from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
 REFERENCE_HEAD_FILE = Path(__file__).with_name("reference_head.json")
 
@@ -39,7 +43,7 @@ class _ReferenceHead:
 
 
 class FaceGeometryEncoder:
-    """Pictures, one after the other → one latent [1440] float16 each, or None where no face is seen.
+    """Pictures → one latent [1440] each.
 
     The first 1434 numbers are [478, 3] points in the head's own frame: x to the picture's right, y down, z
     away from the camera, origin in the centroid of the rigid points, unit the distance between the outer
@@ -47,36 +51,41 @@ class FaceGeometryEncoder:
     picture relative to its middle, x and y, in picture widths (2), natural logarithm of the unit in picture
     widths (1). Upright, which is no rotation, means the top of the forehead straight above the chin.
 
-    The latents depend on nothing but the pictures since the last `reset()`.
-    Raises `UserError` where `task_file` is no usable model bundle.
+    Raises `UserError` where the weights are no usable model bundle.
     """
 
-    name = "face-geometry"
     latent_size = _SHAPE_SIZE + _POSE_SIZE
     units = (
         "478 points x, y, z in the head's frame, in distances between the outer eye corners; head rotation "
         "vector in radians; head centre x, y from the picture's middle in picture widths; "
         "ln(eye distance / picture width)"
     )
+    needs = "the face landmark model (4 MB, fetched once)"
+    rate_hz: float | None = None
+    window_s = 0.0
 
-    def __init__(self, task_file: Path, threads: int = 1) -> None:
+    def __init__(self, spec: EncoderSpec, threads: int = 1) -> None:
+        self.name = str(spec)
+        task_file = Path(spec.weights) if spec.weights else face_landmarker_file()
         self._landmarker = FaceLandmarker(task_file, threads)
         self._head = _reference_head()
-        self.weights_sha256 = hashlib.sha256(Path(task_file).read_bytes()).hexdigest()
+        self.weights_sha256 = file_sha256(task_file)
 
     def reset(self) -> None:
         """Forgets the face that is being followed."""
         self._landmarker.reset()
 
-    def encode(self, rgb: np.ndarray, time_s: float) -> np.ndarray | None:
-        """Latent [1440] float16 of the face in `rgb` [H, W, 3] uint8, or None; `time_s` changes nothing here.
+    def encode(self, frames: Sequence[Frame]) -> Encoded:
+        """One latent for each frame."""
+        latents = np.zeros((len(frames), self.latent_size), np.float16)
+        faces = np.zeros(len(frames), np.uint8)
+        for i, (time_s, rgb) in enumerate(frames):
+            face = self._landmarker(rgb, time_s)
+            if face is not None:
+                latents[i], faces[i] = self._geometry(face, rgb.shape[1], rgb.shape[0]), min(face.faces, 255)
+        return Encoded(latents, np.array([time_s for time_s, _ in frames], np.float64), faces)
 
-        Raises `ValueError` where `rgb` is another kind of array.
-        """
-        face = self._landmarker(rgb)
-        if face is None:
-            return None
-        height_px, width_px = rgb.shape[:2]
+    def _geometry(self, face: FaceObservation, width_px: int, height_px: int) -> np.ndarray:
         points = face.points.astype(np.float64)
         rigid = self._head.rigid
         centre = points[rigid].mean(axis=0)

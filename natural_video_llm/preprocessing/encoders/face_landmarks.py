@@ -5,6 +5,7 @@ detector (Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention 
 arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed.
 """
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _MESH_SIDE_PX = 256
 _MIN_SCORE = 0.5
 _MAX_OVERLAP = 0.3
 _REGION_SCALE = 1.5
+_COUNT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,12 @@ class FaceObservation:
 
     points: [478, 3] float32, x and y in pixels of the whole picture, z in the same scale (smaller is nearer).
     score: how sure the mesh net is that there is a face, 0 to 1.
-    faces: how many faces the detector saw, None where it did not have to run.
+    faces: how many faces the detector saw when it last looked at the whole picture, at least one.
     """
 
     points: np.ndarray
     score: float
-    faces: int | None
+    faces: int
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class _Region:
 
 
 class FaceLandmarker:
-    """Finds and follows one face; the largest one where there are several.
+    """Finds and follows one face, the largest one where there are several; counts them every second.
 
     A face narrower than about a ninth of the longer side of the picture is not found, but is followed.
 
@@ -69,24 +71,30 @@ class FaceLandmarker:
         nets = _load_nets(task_file, threads)
         self._detector, self._mesh = nets[_DETECTOR_FILE], nets[_MESH_FILE]
         self._anchors = _anchors()
-        self._track: _Region | None = None
+        self.reset()
 
     def reset(self) -> None:
         """Forgets the face that is being followed."""
-        self._track = None
+        self._track: _Region | None = None
+        self._faces = 0
+        self._counted_s = -math.inf
 
-    def __call__(self, rgb: np.ndarray) -> FaceObservation | None:
-        """The face in `rgb` [H, W, 3] uint8, or None; raises `ValueError` for any other kind of array."""
+    def __call__(self, rgb: np.ndarray, time_s: float = 0.0) -> FaceObservation | None:
+        """The face in `rgb` [H, W, 3] uint8 taken at `time_s` (which only decides when faces are counted), or None.
+
+        Raises `ValueError` for any other kind of array.
+        """
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
             raise ValueError(f"a picture must be [H, W, 3] uint8, not {list(rgb.shape)} {rgb.dtype}")
         rgb = np.ascontiguousarray(rgb)
-        faces = None
         points, score = self._observe(rgb, self._track)
-        if points is None:
-            region, faces = self._detect(rgb)
-            points, score = self._observe(rgb, region)
+        if points is None or not 0 <= time_s - self._counted_s < _COUNT_EVERY_S:
+            region, self._faces = self._detect(rgb)
+            self._counted_s = time_s
+            if points is None:
+                points, score = self._observe(rgb, region)
         self._track = None if points is None else _region_of(points)
-        return None if points is None else FaceObservation(points, score, faces)
+        return None if points is None else FaceObservation(points, score, max(1, self._faces))
 
     def _observe(self, rgb: np.ndarray, region: _Region | None) -> tuple[np.ndarray | None, float]:
         """Points [478, 3] of the face in `region` and the score; no points where the net sees no face."""

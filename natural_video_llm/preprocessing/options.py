@@ -1,0 +1,32 @@
+"""The options of `nvllm extract`, apart from the code that needs libraries, so that --help answers at once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+DEFAULT_ENCODER = "face-geometry"
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """Of what, with which encoder, how.
+
+    Args:
+        sessions: a session folder or a folder of them.
+        encoder: face-geometry, or kind:weights,option=value (docs/encoders.md lists them).
+        workers: processes, each with an encoder of its own.
+        watch: go on with every segment that is finished later, also of new sessions, until Ctrl-C.
+        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
+        dtype: its precision: float32, bfloat16 or float16.
+        onnx: run it by ONNX Runtime (on a GPU by TensorRT or CUDA, where installed) in PyTorch's place.
+    """
+
+    sessions: Positional[Path]
+    encoder: str = DEFAULT_ENCODER
+    workers: int = os.cpu_count() or 1
+    watch: bool = False
+    device: str | None = None
+    dtype: str = "float32"
+    onnx: bool = False
