@@ -67,7 +67,7 @@ def llm_folder(name: str = DEFAULT_LLM) -> str:
 
 
 def pinned_sha256(name: str) -> str | None:
-    """SHA-256 of the default LLM's file as it was published, which every machine unpacks for itself; None for others."""
+    """SHA-256 of the default LLM's file as published, which every machine unpacks for itself; None for others."""
     return SMOLLM2_GGUF.member_sha256 if name == DEFAULT_LLM else None
 
 
