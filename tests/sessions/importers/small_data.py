@@ -1,0 +1,39 @@
+"""Small clips and transcripts for the importers to read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from natural_video_llm.sessions.events import Text
+from natural_video_llm.sessions.video import SegmentWriter
+
+# What stands in files that no importer may open: not even text.
+GARBAGE = b"\xff\xfe\x00LABEL joy valence AU12\x80\x81"
+
+
+def make_clip(path: Path, frames: int = 12, rate_hz: int = 10, start_s: float = 0.0) -> Path:
+    """A video of `frames` pictures, each of another grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = SegmentWriter(path, 64, 48, rate_hz)
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), 10 * number % 250, np.uint8), start_s + number / rate_hz)
+    writer.close()
+    return path
+
+
+def save(path: Path, content: str | bytes | list | dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, (list, dict)):
+        content = json.dumps(content)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def words_of(text: Text) -> list[tuple[str, float, float]]:
+    return [(text.text[start:end], early, late) for start, end, early, late in text.word_times or []]
+
+
+def word(text: str, start: float, end: float, **more: Any) -> dict[str, Any]:
+    return {"word": text, "start": start, "end": end, **more}
