@@ -78,11 +78,14 @@ def export(
         float32: latents as 32-bit numbers, for readers that know no 16-bit ones.
         json: progress as JSON lines.
     """
-    from natural_video_llm.preprocessing.encoders import parse_encoder
     from natural_video_llm.sessions.exchange import export_parquet
     from natural_video_llm.sessions.folder import session_folders
 
-    encoders = None if latents is None else [str(parse_encoder(name)) for name in latents]
+    encoders = None if latents is None else []
+    if latents:
+        from natural_video_llm.preprocessing.encoders import parse_encoder
+
+        encoders = [str(parse_encoder(name)) for name in latents]
     found = session_folders(sessions)
     with bar("export", json) as progress:
         info = export_parquet(

@@ -234,7 +234,7 @@ def _read_words(one: Participation, report: Report) -> _Words:
         return words
     last_s = 0.0
     for where, entry in _entries(one.transcript, report):
-        text = _utterance(entry, one.participant)
+        text = utterance_of(entry, one.participant)
         if isinstance(text, Text):
             fault = fault_in(text, math.inf if words.video_s is None else words.video_s)
             if fault is None and text.t_start < last_s:
@@ -274,8 +274,8 @@ def _entries(transcript: Stored, report: Report) -> Iterator[tuple[str, Any]]:
             report.skip(where, "no JSON")
 
 
-def _utterance(entry: Any, speaker: str) -> Text | str:
-    """The utterance, or what is wrong with it."""
+def utterance_of(entry: Any, speaker: str) -> Text | str:
+    """The utterance that an entry of a transcript stands for, or what is wrong with it."""
     try:
         if entry.get("words"):
             words = [word for word in timed_words(entry["words"]) if word.text]

@@ -1,6 +1,9 @@
 """Small clips and transcripts for the importers to read."""
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +40,30 @@ def words_of(text: Text) -> list[tuple[str, float, float]]:
 
 def word(text: str, start: float, end: float, **more: Any) -> dict[str, Any]:
     return {"word": text, "start": start, "end": end, **more}
+
+
+_watched: list[str] | None = None
+
+
+def _watch(event: str, arguments: tuple) -> None:
+    if _watched is not None and event == "open" and isinstance(arguments[0], str):
+        _watched.append(arguments[0])
+
+
+sys.addaudithook(_watch)  # can never be taken off again
+
+
+@contextmanager
+def opened_files() -> Iterator[list[str]]:
+    """The paths that Python opens meanwhile."""
+    global _watched
+    _watched = found = []
+    try:
+        yield found
+    finally:
+        _watched = None
+
+
+def told(report: Any) -> dict[str, int]:
+    """What an import left out, by reason."""
+    return dict(report.skipped)
