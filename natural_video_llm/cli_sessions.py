@@ -81,7 +81,7 @@ def export(
     from natural_video_llm.sessions.exchange import export_parquet
     from natural_video_llm.sessions.folder import session_folders
 
-    encoders = None if latents is None else []
+    encoders: list[str] | None = None if latents is None else []
     if latents:
         from natural_video_llm.preprocessing.encoders import parse_encoder
 

@@ -6,14 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from natural_video_llm.sessions.events import (
-    SessionEnd,
-    SessionStart,
-    Text,
-    VideoGap,
-    VideoSegmentEnd,
-    VideoSegmentStart,
-)
+from natural_video_llm.sessions import events
 from natural_video_llm.sessions.folder import Session
 
 
@@ -47,7 +40,10 @@ def summarise(session: Session) -> Summary:
 
 def length_s(session: Session) -> float:
     """Seconds from the session's start to the end of its last event."""
-    ends = [event.t_end if isinstance(event, Text | VideoGap) else getattr(event, "t", 0.0) for event in session.events]
+    ends = [
+        event.t_end if isinstance(event, events.Text | events.VideoGap) else getattr(event, "t", 0.0)
+        for event in session.events
+    ]
     return max(ends, default=0.0)
 
 
@@ -88,20 +84,20 @@ def timeline(session: Session) -> Iterator[tuple[float, str]]:
     lines: list[tuple[float, str]] = []
     for event in session.events:
         match event:
-            case SessionStart():
+            case events.SessionStart():
                 lines.append((0.0, f"session {event.session_id} begins ({event.started_utc})"))
-            case VideoSegmentStart():
+            case events.VideoSegmentStart():
                 end = ends.get(event.file)
                 lines.append((event.t, f"video {event.file} " + (_segment(end) if end else "(never finished)")))
-            case VideoGap():
+            case events.VideoGap():
                 lines.append((event.t, f"no video until {event.t_end:.1f} s: {event.reason}"))
-            case Text():
+            case events.Text():
                 lines.append((event.t_start, f"{event.speaker}: {event.text} [{event.timing}]"))
-            case SessionEnd():
+            case events.SessionEnd():
                 lines.append((event.t, "a recorder ends"))
     yield from sorted(lines, key=lambda line: line[0])
 
 
-def _segment(end: VideoSegmentEnd) -> str:
+def _segment(end: events.VideoSegmentEnd) -> str:
     dropped = f", {end.dropped} dropped" if end.dropped else ""
     return f"until {end.t:.1f} s, {end.frames} frames{dropped}"

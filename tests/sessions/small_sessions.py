@@ -6,19 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from natural_video_llm.sessions.events import (
-    Event,
-    SessionEnd,
-    SessionStart,
-    Text,
-    VideoSegmentEnd,
-    VideoSegmentStart,
-)
+from natural_video_llm.sessions import events
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import Latents, latents_file, save_latents
 from natural_video_llm.sessions.video import SegmentWriter
 
-CHAR = Text(
+CHAR = events.Text(
     speaker="ann",
     text="hé",
     t_start=0.1,
@@ -28,7 +21,7 @@ CHAR = Text(
     edits=[(0.1, 0, 0, "x"), (0.2, 0, 1, "h"), (0.4, 1, 0, "é")],
     how="typed",
 )
-WORDS = Text(
+WORDS = events.Text(
     speaker="bob",
     text="well, 你好",
     t_start=0.5,
@@ -40,7 +33,7 @@ TEXTS = (CHAR, WORDS)
 
 
 def make_session(
-    path: Path, texts: Sequence[Event] = TEXTS, *, segments: int = 1, latents: Sequence[str] = (), **start: Any
+    path: Path, texts: Sequence[events.Event] = TEXTS, *, segments: int = 1, latents: Sequence[str] = (), **start: Any
 ) -> Session:
     """A session in the folder `path`, with latents of the encoders named (4 numbers a frame, half of them faces)."""
     fields = {
@@ -49,12 +42,12 @@ def make_session(
         "filmed_speaker": "ann",
         "consent": "Ann said yes",
     }
-    with SessionWriter(path, SessionStart.model_validate(fields | start)) as log:
+    with SessionWriter(path, events.SessionStart.model_validate(fields | start)) as log:
         for number in range(segments):
             _write_segment(log, number)
         for text in texts:
             log.append(text)
-        log.append(SessionEnd(t=float(segments)))
+        log.append(events.SessionEnd(t=float(segments)))
     session = Session(path)
     for encoder in latents:
         for number, segment in enumerate(session.finished_segments):
@@ -64,12 +57,12 @@ def make_session(
 
 def _write_segment(log: SessionWriter, number: int) -> None:
     file = f"video/{number:06d}.mp4"
-    log.append(VideoSegmentStart(t=float(number), file=file))
+    log.append(events.VideoSegmentStart(t=float(number), file=file))
     writer = SegmentWriter(log.path / file, 32, 32)
     for time_s in (number, number + 0.5):
         writer.write(np.full((32, 32, 3), 40 * number, np.uint8), time_s)
     writer.close()
-    log.append(VideoSegmentEnd(t=number + 0.5, file=file, frames=2))
+    log.append(events.VideoSegmentEnd(t=number + 0.5, file=file, frames=2))
 
 
 def make_latents(encoder: str, number: int = 0, sha256: str = "ab" * 32) -> Latents:

@@ -20,7 +20,7 @@ from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart
 from natural_video_llm.sessions.exchange.latent_files import metadata_of, put_together
 from natural_video_llm.sessions.exchange.layout import FORMAT, OWN_COLUMNS, SCHEMA_VERSION, STRUCTS
 from natural_video_llm.sessions.folder import SessionWriter, check_session_id, encoder_folder
-from natural_video_llm.sessions.importers.takes import Report, need_folder
+from natural_video_llm.sessions.importers.takes import Report
 
 
 class Table:
@@ -55,7 +55,6 @@ class Table:
 
 def read_dataset(folder: Path, out: Path, progress: Callable[[int, int], None], report: Report) -> None:
     """See `import_parquet`."""
-    need_folder(folder)
     total = _check_info(folder / "meta" / "info.json")
     utterances = Table(_files(folder, "utterances"))
     latents = [Table([path]) for path in sorted((folder / "data").glob("latents-*.parquet"))]
@@ -70,10 +69,7 @@ def read_dataset(folder: Path, out: Path, progress: Callable[[int, int], None], 
             else:
                 events = _events(where, row, utterances)
                 _write_session(folder, out / session_id, events, latents)
-                texts = [event for event in events if isinstance(event, Text)]
-                report.imported += 1
-                report.utterances += len(texts)
-                report.timed_words += sum(len(text.word_times or []) for text in texts)
+                report.add([event for event in events if isinstance(event, Text)])
             done += 1
             progress(done, total)
     candidates = folder / "meta" / CANDIDATES

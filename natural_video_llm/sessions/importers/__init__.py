@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.importers.candor import import_candor, is_candor
 from natural_video_llm.sessions.importers.clips import import_clips
 from natural_video_llm.sessions.importers.multidialog import import_multidialog, is_multidialog
 from natural_video_llm.sessions.importers.seamless import import_seamless, is_seamless
-from natural_video_llm.sessions.importers.takes import Report, need_folder
+from natural_video_llm.sessions.importers.takes import Report
 from natural_video_llm.sessions.layouts import Layout
 
 
@@ -17,7 +18,7 @@ def detect_layout(folder: Path) -> Layout:
     Raises:
         UserError: it is no folder.
     """
-    need_folder(folder)
+    _need_folder(folder)
     if (folder / "meta" / "info.json").is_file() and (folder / "data").is_dir():
         return "parquet"
     if is_candor(folder):
@@ -36,6 +37,7 @@ def import_folder(
     Raises:
         UserError: there is nothing of that layout, it cannot be read, or the disk is full.
     """
+    _need_folder(folder)
     report = Report()
     if layout == "clips":
         import_clips(folder, out, person or folder.resolve().name, progress, report)
@@ -47,3 +49,8 @@ def import_folder(
         importers = {"seamless": import_seamless, "candor": import_candor, "multidialog": import_multidialog}
         importers[layout](folder, out, progress, report)
     return report
+
+
+def _need_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; give the folder that holds the clips")

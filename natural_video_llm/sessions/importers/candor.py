@@ -24,18 +24,8 @@ from typing import Any
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import Text
-from natural_video_llm.sessions.importers.takes import (
-    Clip,
-    Material,
-    Report,
-    Take,
-    by_time,
-    fault_in,
-    import_takes,
-    media_length_s,
-    need_folder,
-)
-from natural_video_llm.sessions.importers.transcripts import Word, spoken
+from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes, media_length_s
+from natural_video_llm.sessions.importers.transcripts import Word, fault_in, spoken
 
 # The first that is there: whole sentences, then turns cut at every change of speaker, then turns without backchannels.
 _TRANSCRIPTS = ("transcript_cliffhanger.csv", "transcript_audiophile.csv", "transcript_backbiter.csv")
@@ -55,7 +45,6 @@ def import_candor(folder: Path, out: Path, progress: Callable[[int, int], None],
     Raises:
         UserError: no conversation is there, or the disk is full.
     """
-    need_folder(folder)
     conversations = _conversations(folder)
     if not conversations:
         raise UserError(f"{folder}: no conversation with transcription/{_TRANSCRIPTS[0]}; unpack the corpus there")
@@ -137,7 +126,7 @@ def _read_turns(conversation: Path, report: Report) -> list[Text]:
                 continue
             turn = fault
         report.skip(where, turn)
-    return by_time(texts)
+    return texts
 
 
 def _rows(path: Path, report: Report) -> Iterator[tuple[str, dict[str, str]]]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes, need_folder
+from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes
 from natural_video_llm.sessions.importers.transcripts import READERS
 
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -20,7 +20,6 @@ def import_clips(folder: Path, out: Path, person: str, progress: Callable[[int, 
     Raises:
         UserError: no such clip, two of one name, or a damaged transcript (file and line are named).
     """
-    need_folder(folder)
     clips = [(v, t) for v in sorted(_videos(folder)) for t in [_transcript_of(v)] if t is not None]
     if not clips:
         known = ", ".join(READERS)
@@ -44,6 +43,7 @@ def _take(video: Path, transcript: Path, person: str) -> Take:
         person=person,
         consent=f"imported from {video.name}; consent lies with the source of the clip",
         read=read,
+        may_be_broken=False,
     )
 
 

@@ -19,15 +19,7 @@ from typing import Any
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import Text
-from natural_video_llm.sessions.importers.takes import (
-    Clip,
-    Material,
-    Report,
-    Take,
-    import_takes,
-    media_length_s,
-    need_folder,
-)
+from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes, media_length_s
 
 _SOUND_FIELDS = ("file_name", "original_full_path", "audpath")
 _ACTOR = re.compile(r"_\d+([a-z])$")
@@ -58,7 +50,6 @@ def import_multidialog(folder: Path, out: Path, progress: Callable[[int, int], N
     Raises:
         UserError: no metadata is there, or the disk is full.
     """
-    need_folder(folder)
     files = [path for path in _metadata_files(folder) if _is_metadata(path)]
     if not files:
         raise UserError(f"{folder}: no metadata .jsonl with conv_id and value; put MultiDialog's metadata there")

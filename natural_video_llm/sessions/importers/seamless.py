@@ -25,18 +25,8 @@ from typing import Any
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import Text
-from natural_video_llm.sessions.importers.takes import (
-    Clip,
-    Material,
-    Report,
-    Take,
-    by_time,
-    fault_in,
-    import_takes,
-    media_length_s,
-    need_folder,
-)
-from natural_video_llm.sessions.importers.transcripts import spoken, timed_words
+from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes, media_length_s
+from natural_video_llm.sessions.importers.transcripts import fault_in, spoken, timed_words
 
 # The aligner's score of a word lies between 0 and 1; below this mean its times are guesswork.
 _LEAST_SCORE = 0.2
@@ -134,7 +124,6 @@ def import_seamless(folder: Path, out: Path, progress: Callable[[int, int], None
     Raises:
         UserError: nothing of the data set is there, or the disk is full.
     """
-    need_folder(folder)
     found = _participations(_stored(folder))
     interactions: dict[str, list[Participation]] = {}
     for one in found.values():
@@ -174,7 +163,7 @@ def _take(filmed: Participation, interaction: list[Participation], words: Callab
             report.skip(filmed.video, "nobody's words are there")
         else:
             with filmed.video.on_disk() as video:
-                yield Material([Clip(video)], by_time(texts))
+                yield Material([Clip(video)], texts)
             return
         yield None
 

@@ -7,7 +7,7 @@ filmed, and what both say is there. So the answers to a filmed person can be lea
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,8 +30,6 @@ from natural_video_llm.sessions.folder import SessionWriter, check_session_id
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
 _SEGMENT_S = 10.0
-# How far a transcript may reach past the end of its video: a sound track is often a little longer.
-_OVERHANG_S = 0.5
 
 # What a data set calls its parts, and the side of the split that each of them stands on.
 _SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "dev": "test", "valid": "test", "test": "test"}
@@ -50,6 +48,12 @@ class Report:
     def skip(self, where: object, reason: str) -> None:
         self.skipped[reason] += 1
         print(f"{where}: {reason}; skipped", file=sys.stderr)
+
+    def add(self, texts: Sequence[Text]) -> None:
+        """Count a session with these utterances."""
+        self.imported += 1
+        self.utterances += len(texts)
+        self.timed_words += sum(len(text.word_times or []) for text in texts)
 
     def lines(self) -> list[str]:
         """The counts for people, one a line."""
@@ -77,7 +81,8 @@ class Take:
     """One session to be: who is filmed in it, and how to read it.
 
     `read` gives None, and tells the report why, where there is nothing to make a session of. `source_split` is the
-    part of the data set that it belongs to (train, dev, valid, test).
+    part of the data set that it belongs to (train, dev, valid, test). One broken video of a large data set is left
+    out; of a person's own clips it is an error.
     """
 
     session_id: str
@@ -86,11 +91,11 @@ class Take:
     consent: str
     read: Callable[[Report], AbstractContextManager[Material | None]]
     source_split: str | None = None
+    may_be_broken: bool = True
 
 
-def need_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; give the folder that holds the clips")
+class BrokenVideoError(UserError):
+    """A video of which nothing can be seen."""
 
 
 def import_takes(takes: Sequence[Take], out: Path, progress: Callable[[int, int], None], report: Report) -> None:
@@ -107,13 +112,22 @@ def import_takes(takes: Sequence[Take], out: Path, progress: Callable[[int, int]
         if (target / "session.jsonl").exists():
             report.kept += 1
         else:
-            with take.read(report) as material:
-                if material is not None:
-                    _write_session(target, _start(take, split), material)
-                    report.imported += 1
-                    report.utterances += len(material.texts)
-                    report.timed_words += sum(len(text.word_times or []) for text in material.texts)
+            _import_take(take, split, target, report)
         progress(done, len(takes))
+
+
+def _import_take(take: Take, split: Literal["train", "test"] | None, target: Path, report: Report) -> None:
+    with take.read(report) as material:
+        if material is None:
+            return
+        try:
+            _write_session(target, _start(take, split), material)
+        except BrokenVideoError:
+            if not take.may_be_broken:
+                raise
+            report.skip(material.clips[0].video, "the video cannot be read")
+        else:
+            report.add(material.texts)
 
 
 def _splits(takes: Sequence[Take]) -> list[Literal["train", "test"] | None]:
@@ -155,10 +169,13 @@ def _write_session(target: Path, start: SessionStart, material: Material) -> Non
             for event in _copy_clips(material.clips, beside):
                 writer.append(event)
                 end_s = event.t
-            for text in material.texts:
+            for text in sorted(material.texts, key=lambda text: (text.t_start, text.t_end)):
                 writer.append(text)
             writer.append(SessionEnd(t=max([end_s, *(text.t_end for text in material.texts)])))
         beside.rename(target)
+    except BrokenVideoError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     except OSError as error:
         raise write_error(target, error) from error
 
@@ -195,12 +212,14 @@ def _copy_video(clip: Clip, session: Path, first_number: int) -> Iterator[VideoS
                 yield VideoSegmentStart(t=now_s, file=file)
             writer.write(rgb[:height_px, :width_px], now_s)
             last_s = now_s
+    except UserError as error:
+        raise BrokenVideoError(str(error)) from error
     except BaseException:
         if writer is not None:
             writer.abandon()
         raise
     if writer is None:
-        raise UserError(f"{clip.video}: not a single frame could be decoded; copy the clip again")
+        raise BrokenVideoError(f"{clip.video}: not a single frame could be decoded; copy the clip again")
     yield _close(writer, file, last_s)
 
 
@@ -216,17 +235,3 @@ def media_length_s(path: Path) -> float | None:
             return container.duration / av.time_base if container.duration else None
     except (av.FFmpegError, OSError):
         return None
-
-
-def fault_in(text: Text, length_s: float) -> str | None:
-    """What is wrong with the times of an utterance in a video of `length_s` seconds, None where nothing is."""
-    starts = [start for _, _, start, _ in text.word_times or []]
-    if starts != sorted(starts):
-        return "the words are out of order"
-    if text.t_end > length_s + _OVERHANG_S:
-        return "ends after the video"
-    return None
-
-
-def by_time(texts: Iterable[Text]) -> list[Text]:
-    return sorted(texts, key=lambda text: (text.t_start, text.t_end))

@@ -15,6 +15,8 @@ from natural_video_llm.sessions.events import Text
 
 _ALIGN_UNITS_PER_S = 25_000  # GRID counts in samples of its 25 kHz sound
 _SILENCE = {"sil", "sp"}
+# How far a transcript may reach past the end of its video: a sound track is often a little longer.
+_OVERHANG_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ def spoken(words: Sequence[Word], speaker: str) -> Text:
         text += word.text
     t_start, t_end = min(w.t_start for w in words), max(w.t_end for w in words)
     return Text(speaker=speaker, text=text, t_start=t_start, t_end=t_end, timing="word", word_times=spans)
+
+
+def fault_in(text: Text, length_s: float) -> str | None:
+    """What is wrong with the times of an utterance in a video of `length_s` seconds, None where nothing is."""
+    starts = [start for _, _, start, _ in text.word_times or []]
+    if starts != sorted(starts):
+        return "the words are out of order"
+    if text.t_end > length_s + _OVERHANG_S:
+        return "ends after the video"
+    return None
 
 
 def read_align(path: Path) -> list[Text]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from natural_video_llm.sessions.events import Text
@@ -24,6 +25,19 @@ def make_clip(path: Path, frames: int = 12, rate_hz: int = 10, start_s: float = 
         writer.write(np.full((48, 64, 3), 10 * number % 250, np.uint8), start_s + number / rate_hz)
     writer.close()
     return path
+
+
+def make_sound(path: Path, seconds: float, rate_hz: int = 16_000) -> None:
+    """A file of silence, .wav or .mp4, without a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le" if path.suffix == ".wav" else "aac", rate=rate_hz, layout="mono")
+        frame = av.AudioFrame(format="s16", layout="mono", samples=round(seconds * rate_hz))
+        frame.sample_rate = rate_hz
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def save(path: Path, content: str | bytes | list | dict) -> Path:

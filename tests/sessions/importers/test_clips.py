@@ -13,15 +13,14 @@ from small_data import make_clip, save, word, words_of
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import SessionEnd, Text
 from natural_video_llm.sessions.folder import Session, find_sessions
-from natural_video_llm.sessions.importers.clips import import_clips
-from natural_video_llm.sessions.importers.takes import Report
+from natural_video_llm.sessions.importers import import_folder
 from natural_video_llm.sessions.importers.transcripts import read_align, read_cues, read_word_json
 from natural_video_llm.sessions.video import read_frames
 
 
 def run(folder: Path, out: Path) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
-    import_clips(folder, out, "somebody", lambda done, total: told.append((done, total)), Report())
+    import_folder(folder, out, "clips", "somebody", lambda done, total: told.append((done, total)))
     return told
 
 

@@ -1,12 +1,11 @@
 """MultiDialog, from small folders in its layout."""
 
 import json
-import wave
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_data import GARBAGE, make_clip, opened_files, save, told
+from small_data import GARBAGE, make_clip, make_sound, opened_files, save, told
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import VideoGap
@@ -38,15 +37,6 @@ def metadata(folder: Path, rows: list[Any], part: str = "train") -> Path:
     return save(
         folder / "metadata" / part / f"{part}_metadata_0000.jsonl", "".join(json.dumps(one) + "\n" for one in rows)
     )
-
-
-def make_sound(path: Path, seconds: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(16_000)
-        sound.writeframes(bytes(int(seconds * 16_000) * 2))
 
 
 def data(folder: Path) -> Path:

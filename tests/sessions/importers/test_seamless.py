@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_data import GARBAGE, make_clip, opened_files, save, told, word, words_of
+from small_data import GARBAGE, make_clip, make_sound, opened_files, save, told, word, words_of
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import Text
@@ -206,6 +206,14 @@ def test_broken_videos_and_silent_ones_are_left_out(tmp_path: Path) -> None:
     report = run(tmp_path / "data", tmp_path / "out")
     assert told(report) == {"the video cannot be read": 1, "nobody's words are there": 1}
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_sound_alone_is_no_video(tmp_path: Path) -> None:
+    leaf = unpacked(tmp_path / "data")
+    make_sound(leaf / f"{ANN}.mp4", 1.2)
+    report = run(tmp_path / "data", tmp_path / "out")
+    assert told(report) == {"the video cannot be read": 1}
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [BOB]
 
 
 def test_an_interrupted_import_goes_on(tmp_path: Path) -> None:
