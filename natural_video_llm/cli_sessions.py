@@ -27,7 +27,9 @@ def list_(sessions: Positional[Path], json: bool = False) -> None:
         for summary in summaries:
             emit(**asdict(summary))
         return
-    table = Table("session", "person", "minutes", "words", "face seen", "consent")
+    table = Table()
+    for column in ("session", "person", "minutes", "words", "face seen", "consent"):
+        table.add_column(column, overflow="fold")  # an id that is cut short names nothing
     for summary in summaries:
         share = "no latents" if summary.face_share is None else f"{summary.face_share:.1%}"
         consent = "yes" if summary.consent else "no"
