@@ -1,0 +1,53 @@
+"""Nets run on arrays: the one place that knows devices and precisions."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from natural_video_llm.device import pick_device
+from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.encoders import Execution
+
+# float32 [n, …] → float32 [n, size]
+Runner = Callable[[np.ndarray], np.ndarray]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
+    """`module`, which maps one tensor [n, …] to one tensor [n, size], as a function of arrays.
+
+    Args:
+        module: is moved to the device and turned to the precision.
+        execution: device and precision.
+        key: names the net with its weights, so that what is derived from them can be kept.
+
+    Raises:
+        UserError: the device is not here, or cannot compute in that precision.
+    """
+    device, dtype = _device_and_dtype(execution)
+    module = module.eval().to(device=device, dtype=dtype)
+
+    @torch.inference_mode()
+    def run(batch: np.ndarray) -> np.ndarray:
+        found: torch.Tensor = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device, dtype))
+        return found.float().cpu().numpy()
+
+    return run
+
+
+def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
+    if execution.dtype not in _DTYPES:
+        raise UserError(f"unknown precision {execution.dtype!r}: choose one of {', '.join(_DTYPES)}")
+    dtype = _DTYPES[execution.dtype]
+    try:
+        device = torch.device(execution.device) if execution.device else pick_device()
+        unit = torch.ones(8, 8, device=device, dtype=dtype)
+        (unit @ unit).float().cpu()
+    # PyTorch tells of a backend that it was built without by an AssertionError.
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
+        raise UserError(f"device {execution.device!r} cannot compute in {execution.dtype} here: {reason}") from error
+    return device, dtype
