@@ -51,9 +51,9 @@ def expected_clips(video: Video, places: int, window_s: float, stride_s: float) 
         shown = np.searchsorted(times, times[end] - ago_s + SLACK_S, side="right") - 1
         first = max(0, int(np.searchsorted(times, times[end] - window_s + SLACK_S, side="right")) - 1)
         with_face = [number for number in range(first, end + 1) if video[number][1]]
-        numbers = [([n for n in with_face if n <= place] or with_face[:1])[-1:] for place in shown]
+        numbers = [max((n for n in with_face if n <= place), default=with_face[0]) for place in shown if with_face]
         seen = video[end][1]
-        found.append((times[end], sum(numbers, []) if seen else [], 2 if seen else 0))
+        found.append((times[end], numbers if seen else [], 2 if seen else 0))
     return found
 
 

@@ -36,11 +36,11 @@ class _Crop:
 class ClipWindow:
     """Crops with their times in, clips out, picked by time: the frame rate may vary.
 
-    A clip is due with the first frame at or after each moment of a grid `stride_s` apart that begins at the first frame.
-    Where no frame came between two moments or more, one clip serves for all of them. Its pictures are those on show (the
-    newest at or before) at `places` moments evenly spaced from `window_s` before the frame up to the frame itself; before
-    the first frame that one is on show. In the place of a picture without a face stands the crop that came last before
-    it in the window, or else the first one in the window.
+    A clip is due with the first frame at or after each moment of a grid `stride_s` apart that begins at the first
+    frame. Where no frame came between two moments or more, one clip serves for all of them. Its pictures are those on
+    show (the newest at or before) at `places` moments evenly spaced from `window_s` before the frame up to the frame
+    itself; before the first frame that one is on show. In the place of a picture without a face stands the crop that
+    came last before it in the window, or else the first one in the window.
 
     Holds the crops of `window_s` of video and one more. A frame that comes no later than the one before is passed over.
 
@@ -81,7 +81,7 @@ class ClipWindow:
         passed = math.floor((time_s - self._start_s + _SLACK_S) / self._stride_s) + 1
         clip = self._clip(faces) if passed > self._moments else None
         self._moments = max(self._moments, passed)
-        self._forget(max(time_s, self._start_s + self._moments * self._stride_s - _SLACK_S))
+        self._forget(max(time_s, self._start_s + self._moments * self._stride_s - 2 * _SLACK_S))
         return clip
 
     def _forget(self, next_end_s: float) -> None:
