@@ -105,8 +105,15 @@ def _face_geometry(spec: EncoderSpec, execution: Execution) -> Encoder:
     return FaceGeometryEncoder(spec)
 
 
+def _vit(spec: EncoderSpec, execution: Execution) -> Encoder:
+    from natural_video_llm.preprocessing.encoders.vit import VitEncoder
+
+    return VitEncoder(spec, execution)
+
+
 _KINDS = {
     "face-geometry": _Kind(_face_geometry),
+    "vit": _Kind(_vit, {"crop": "face"}),
 }
 ENCODER_KINDS = tuple(_KINDS)
 

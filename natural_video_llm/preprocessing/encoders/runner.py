@@ -25,7 +25,7 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
         key: names the net with its weights, so that what is derived from them can be kept.
 
     Raises:
-        UserError: the device is not here, or cannot compute in that precision.
+        UserError: the device is not here, or cannot compute in that precision; when run, it overflows.
     """
     device, dtype = _device_and_dtype(execution)
     module = module.eval().to(device=device, dtype=dtype)
@@ -33,7 +33,10 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
     @torch.inference_mode()
     def run(batch: np.ndarray) -> np.ndarray:
         found: torch.Tensor = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device, dtype))
-        return found.float().cpu().numpy()
+        result = found.float().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise UserError(f"the encoder's net gives no finite numbers in {execution.dtype}; choose another precision")
+        return result
 
     return run
 
@@ -48,6 +51,12 @@ def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
         (unit @ unit).float().cpu()
     # PyTorch tells of a backend that it was built without by an AssertionError.
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
-        raise UserError(f"device {execution.device!r} cannot compute in {execution.dtype} here: {reason}") from error
+        raise UserError(
+            f"device {execution.device!r} cannot compute in {execution.dtype} here: {first_line(error)}"
+        ) from error
     return device, dtype
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, short enough for one line of ours."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]
