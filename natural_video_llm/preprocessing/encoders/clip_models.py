@@ -4,8 +4,8 @@ TimeSformer (Bertasius et al. 2021, arXiv:2102.05095), VideoMAE (Tong et al. 202
 (Assran et al. 2025, arXiv:2506.09985).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,23 +27,21 @@ class _Family:
         example: a specification that works.
         side, frames: what the model's configuration calls the side of a picture and the pictures of a clip.
         class_token: its first token speaks for the clip; else the mean of all tokens does.
-        tower: the part of the model that sees.
+        tower: the part of the model that sees; empty where all of it does.
     """
 
     example: str
     side: str
     frames: str
     class_token: bool
-    tower: Callable[[nn.Module], nn.Module] = lambda model: model
+    tower: str = ""
 
 
 _FAMILIES = {
     "timesformer": _Family("timesformer:facebook/timesformer-base-finetuned-k400", "image_size", "num_frames", True),
     "videomae": _Family("videomae:MCG-NJU/videomae-base", "image_size", "num_frames", False),
     # The predictor serves training alone.
-    "vjepa2": _Family(
-        "vjepa2:facebook/vjepa2-vitl-fpc64-256", "crop_size", "frames_per_clip", False, lambda model: model.encoder
-    ),
+    "vjepa2": _Family("vjepa2:facebook/vjepa2-vitl-fpc64-256", "crop_size", "frames_per_clip", False, "encoder"),
 }
 
 
@@ -78,7 +76,7 @@ def make_clip_model_encoder(spec: EncoderSpec, execution: Execution) -> ClipEnco
     _check_fits(spec, config, rules, getattr(config, family.side), places)
     what = "class token" if family.class_token else "mean of the tokens"
     net = ClipNet(
-        _ClipToLatent(family.tower(found.model), family.class_token),
+        _ClipToLatent(found.model.get_submodule(family.tower), family.class_token),
         places,
         rules,
         config.hidden_size,
@@ -88,14 +86,18 @@ def make_clip_model_encoder(spec: EncoderSpec, execution: Execution) -> ClipEnco
     return ClipEncoder(spec, net, execution)
 
 
-def _check_fits(spec: EncoderSpec, config: PreTrainedConfig, rules: PictureRules, side: object, places: int) -> None:
+def _check_fits(spec: EncoderSpec, config: PreTrainedConfig, rules: PictureRules, side: Any, places: int) -> None:
     height, width = (side, side) if isinstance(side, int) else side
     if rules.crop_px != (height, width):
         made = "x".join(map(str, rules.crop_px))
-        raise UserError(f"encoder {spec}: its processor makes pictures of {made} pixels, the model takes {height}x{width}")
+        raise UserError(
+            f"encoder {spec}: its processor makes pictures of {made} pixels, the model takes {height}x{width}"
+        )
     # A net that joins pictures two by two would leave the newest one out.
     together = getattr(config, "tubelet_size", 1)
     if places % together:
-        raise UserError(f"encoder {spec}: the model takes pictures {together} at a time, {places} is no multiple of that")
+        raise UserError(
+            f"encoder {spec}: the model takes pictures {together} at a time, {places} is no multiple of that"
+        )
     if getattr(config, "attention_type", None) == "space_only":
         raise UserError(f"encoder {spec}: this model (attention_type space_only) sees one picture at a time, no clips")

@@ -1,4 +1,4 @@
-"""Convolutions over space and time: R3D-18, MC3-18 and R(2+1)D-18 of Tran et al. 2018 (arXiv:1711.11248), by torchvision.
+"""Convolutions over space and time by torchvision: R3D-18, MC3-18, R(2+1)D-18 (Tran et al. 2018, arXiv:1711.11248).
 
 torchvision is no part of the default installation: its compiled part fits one build of PyTorch only.
 """
@@ -71,19 +71,17 @@ def make_torchvision_encoder(spec: EncoderSpec, execution: Execution) -> ClipEnc
 
 
 def _torchvision_models() -> types.ModuleType:
-    release = ".".join(torch.__version__.split(".")[:2])
     try:
         from torchvision import models
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"torchvision is not installed; install the one made for PyTorch {release}, from the same index as PyTorch: "
-            "pip install natural-video-llm[torchvision]"
-        ) from error
     # A build for another PyTorch lacks its operators, which shows in many ways.
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
+            trouble = "torchvision is not installed (the extra `torchvision`)"
+        else:
+            trouble = f"torchvision does not fit this PyTorch and cannot be imported ({_first_line(error)})"
         raise UserError(
-            f"torchvision cannot be imported beside PyTorch {torch.__version__} ({_first_line(error)}): it was built for another "
-            "one; install both from the same index, such as https://download.pytorch.org/whl/cpu, or uninstall it"
+            f"{trouble}; install the one that was built with PyTorch {torch.__version__}, from the same index as that "
+            "(https://download.pytorch.org/whl/cpu for the CPU build), or choose another encoder"
         ) from error
     return models
 
