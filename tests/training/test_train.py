@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_dataset import make_session
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.errors import UserError
@@ -30,18 +29,6 @@ TALK = [("How was it?", "Good to hear that."), ("And then?", "I am sorry."), ("I
 @pytest.fixture(scope="module")
 def chat(llm_dir: str) -> ChatFormat:
     return ChatFormat(load_tokenizer(llm_dir))
-
-
-@pytest.fixture(scope="module")
-def tiny_llm(chat: ChatFormat, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random LLM of two layers with the real tokenizer, on disk."""
-    folder = tmp_path_factory.mktemp("llm")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=len(chat.tokenizer), initializer_range=0.3, **sizes)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    chat.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +52,20 @@ def show_other_faces(folder: Path, seed: int) -> None:
     """New random latents for every session, one after the other."""
     rng = np.random.default_rng(seed)
     for session in find_sessions(folder):
-        path = latents_file(session, "points", "video/000000.mp4")
+        path = latents_file(session, "vit:points", "video/000000.mp4")
         old = load_latents(path)
         save_latents(path, replace(old, latents=rng.normal(size=old.latents.shape).astype(np.float16)))
 
 
 def options(sessions: Path, out: Path, llm: Path, **changed: object) -> TrainOptions:
-    small = {"match_steps": 2, "steps": 2, "batch_size": 4, "encoder": "points", "llm": str(llm), "test_share": 0.34}
+    small = {
+        "match_steps": 2,
+        "steps": 2,
+        "batch_size": 4,
+        "encoder": "vit:points",
+        "llm": str(llm),
+        "test_share": 0.34,
+    }
     return TrainOptions(sessions=sessions, out=out, **{**small, **changed})
 
 
@@ -244,7 +238,7 @@ def test_no_face_in_any_video_is_told(chat: ChatFormat, tiny_llm: Path, tmp_path
     data = tmp_path / "sessions"
     for number in range(2):
         session = make_session(data / f"s{number}", chat, [("ann", "How was it?"), ("bob", "Good.")])
-        path = latents_file(session, "points", "video/000000.mp4")
+        path = latents_file(session, "vit:points", "video/000000.mp4")
         save_latents(path, replace(load_latents(path), present=np.zeros(100, bool)))
     with pytest.raises(UserError, match="no face was found in any training video"):
         train(options(data, tmp_path / "run", tiny_llm), lambda _: None)
