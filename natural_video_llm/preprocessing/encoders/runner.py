@@ -21,12 +21,16 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
 
     Args:
         module: is moved to the device and turned to the precision.
-        execution: device and precision.
+        execution: device, precision, and by whom.
         key: names the net with its weights, so that what is derived from them can be kept.
 
     Raises:
-        UserError: the device is not here, or cannot compute in that precision.
+        UserError: the device is not here, or cannot compute in that precision; ONNX Runtime cannot run the net.
     """
+    if execution.onnx:
+        from natural_video_llm.preprocessing.encoders.onnx_runner import make_onnx_runner
+
+        return make_onnx_runner(module, execution, key)
     device, dtype = _device_and_dtype(execution)
     module = module.eval().to(device=device, dtype=dtype)
 
