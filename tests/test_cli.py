@@ -17,9 +17,10 @@ NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
 BUILT = (
     *("sample", "import", "extract", "align", "train", "eval", "chat"),
     *("capture video", "capture text", "capture both"),
+    "doctor",
 )
 PLANNED = (
-    *("serve", "doctor"),
+    "serve",
     *("sessions list", "sessions show", "sessions export", "sessions delete"),
 )
 TINY = (
