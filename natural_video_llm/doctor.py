@@ -82,8 +82,7 @@ def print_examination(found: dict[str, Any], console: Console) -> None:
         add(name, "there" if model["fetched"] else "not fetched yet; the first use fetches it")
     add("cameras", ", ".join(f"{number} ({name})" for number, name in found["cameras"].items()) or _NO_CAMERA)
     for name, missing in found["extras"].items():
-        install = f"not installed ({', '.join(missing)}): pip install '{_PACKAGE}[{name}]'"
-        add(f"extra {name}", install if missing else "installed")
+        add(f"extra {name}", f"not installed: {', '.join(missing)}" if missing else "installed")
     console.print(table)
     timed = Table("encoder", "x real time", "ms a latent", "95 %", "verdict", title="encoders, live")
     for one in found["encoders"]:

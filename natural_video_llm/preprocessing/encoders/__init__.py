@@ -105,8 +105,34 @@ def _face_geometry(spec: EncoderSpec, execution: Execution) -> Encoder:
     return FaceGeometryEncoder(spec)
 
 
+def _vit(spec: EncoderSpec, execution: Execution) -> Encoder:
+    from natural_video_llm.preprocessing.encoders.vit import VitEncoder
+
+    return VitEncoder(spec, execution)
+
+
+def _clip_model(spec: EncoderSpec, execution: Execution) -> Encoder:
+    from natural_video_llm.preprocessing.encoders.clip_models import make_clip_model_encoder
+
+    return make_clip_model_encoder(spec, execution)
+
+
+def _torchvision_clips(spec: EncoderSpec, execution: Execution) -> Encoder:
+    from natural_video_llm.preprocessing.encoders.torchvision_clips import make_torchvision_encoder
+
+    return make_torchvision_encoder(spec, execution)
+
+
+_CLIP_OPTIONS = {"crop": "face", "window_s": "1.0", "stride_s": "0.25"}
 _KINDS = {
     "face-geometry": _Kind(_face_geometry),
+    "vit": _Kind(_vit, {"crop": "face"}),
+    "timesformer": _Kind(_clip_model, _CLIP_OPTIONS),
+    "videomae": _Kind(_clip_model, _CLIP_OPTIONS),
+    "vjepa2": _Kind(_clip_model, {**_CLIP_OPTIONS, "frames": "model"}),
+    "r3d-18": _Kind(_torchvision_clips, {**_CLIP_OPTIONS, "frames": "model"}),
+    "mc3-18": _Kind(_torchvision_clips, {**_CLIP_OPTIONS, "frames": "model"}),
+    "r2plus1d-18": _Kind(_torchvision_clips, {**_CLIP_OPTIONS, "frames": "model"}),
 }
 ENCODER_KINDS = tuple(_KINDS)
 

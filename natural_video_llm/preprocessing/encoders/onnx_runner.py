@@ -18,7 +18,7 @@ from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim
 from natural_video_llm.preprocessing.encoders import Execution
-from natural_video_llm.preprocessing.encoders.runner import Runner
+from natural_video_llm.preprocessing.encoders.runner import Runner, checked_finite, first_line
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # How far results may be from PyTorch's in float32, relative to the largest number of a latent.
@@ -59,7 +59,7 @@ class _OnnxRunner:
             self._begin(batch[:1])
         dtype = np.float32 if self._execution.dtype == "float32" else np.float16
         found: np.ndarray = self._session.run([_OUTPUT], {_INPUT: np.ascontiguousarray(batch, dtype)})[0]
-        return found.astype(np.float32)
+        return checked_finite(found.astype(np.float32), self._execution.dtype)
 
     def _begin(self, sample: np.ndarray) -> None:
         module = self._module
@@ -76,7 +76,7 @@ class _OnnxRunner:
         except Exception as error:  # ONNX Runtime's errors have no class of their own in common
             self._session = None
             raise UserError(
-                f"{name}: ONNX Runtime cannot run {folder} ({_reason(error)}); delete it and try again, or leave "
+                f"{name}: ONNX Runtime cannot run {folder} ({first_line(error)}); delete it and try again, or leave "
                 "--onnx out"
             ) from error
         off = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
@@ -153,7 +153,7 @@ def _export(module: nn.Module, name: str, dtype: torch.dtype, shape: tuple[int, 
     except OSError:  # the cache's own affair
         raise
     except Exception as error:  # what an exporter meets in a net of somebody else's is beyond listing
-        raise UserError(f"{name} cannot be exported to ONNX ({_reason(error)}); leave --onnx out") from error
+        raise UserError(f"{name} cannot be exported to ONNX ({first_line(error)}); leave --onnx out") from error
 
 
 def _open_session(folder: Path, device: torch.device, required: bool) -> Any:
@@ -184,10 +184,6 @@ def _name_of(module: nn.Module) -> str:
         if origin := getattr(getattr(part, "config", None), "_name_or_path", ""):
             return f"{type(part).__name__} of {origin}"
     return type(module).__name__
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager

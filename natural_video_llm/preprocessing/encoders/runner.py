@@ -25,7 +25,8 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
         key: names the net with its weights, so that what is derived from them can be kept.
 
     Raises:
-        UserError: the device is not here, or cannot compute in that precision; ONNX Runtime cannot run the net.
+        UserError: the device is not here, or cannot compute in that precision; ONNX Runtime cannot run the net; when
+            run, it overflows.
     """
     if execution.onnx:
         from natural_video_llm.preprocessing.encoders.onnx_runner import make_onnx_runner
@@ -37,9 +38,16 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
     @torch.inference_mode()
     def run(batch: np.ndarray) -> np.ndarray:
         found: torch.Tensor = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device, dtype))
-        return found.float().cpu().numpy()
+        return checked_finite(found.float().cpu().numpy(), execution.dtype)
 
     return run
+
+
+def checked_finite(latents: np.ndarray, dtype: str) -> np.ndarray:
+    """`latents` as they are; raises `UserError` where one is not finite."""
+    if not np.isfinite(latents).all():
+        raise UserError(f"the encoder's net gives no finite numbers in {dtype}; choose another precision")
+    return latents
 
 
 def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
@@ -52,6 +60,12 @@ def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
         (unit @ unit).float().cpu()
     # PyTorch tells of a backend that it was built without by an AssertionError.
     except (RuntimeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
-        raise UserError(f"device {execution.device!r} cannot compute in {execution.dtype} here: {reason}") from error
+        raise UserError(
+            f"device {execution.device!r} cannot compute in {execution.dtype} here: {first_line(error)}"
+        ) from error
     return device, dtype
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, short enough for one line of ours."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]

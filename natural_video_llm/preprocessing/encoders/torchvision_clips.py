@@ -1,0 +1,119 @@
+"""Convolutions over space and time by torchvision: R3D-18, MC3-18, R(2+1)D-18 (Tran et al. 2018, arXiv:1711.11248).
+
+torchvision is no part of the default installation: its compiled part fits one build of PyTorch only.
+"""
+
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from natural_video_llm.assets import file_sha256
+from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.encoders import Execution
+from natural_video_llm.preprocessing.encoders.clip_encoder import ClipEncoder, ClipNet, pictures_per_clip
+from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
+from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+
+# Of torchvision's Kinetics weights.
+TRAINED_FRAMES = 16
+_LATENT_SIZE = 512
+
+
+class _ChannelsFirst(nn.Module):
+    """[n, time, 3, H, W] → what `net` makes of [n, 3, time, H, W]."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.net(clips.transpose(1, 2))
+        return found
+
+
+def make_torchvision_encoder(spec: EncoderSpec, execution: Execution) -> ClipEncoder:
+    """Options: those of `ClipEncoder`, and `frames`, pictures a clip.
+
+    Args:
+        spec: its weights are a state-dict file, or empty for torchvision's own, trained on Kinetics-400.
+
+    Raises:
+        UserError: torchvision cannot be imported, the weights are not to be had or fit another net, or an option has no
+            usable value.
+    """
+    places = pictures_per_clip(spec, default=TRAINED_FRAMES)
+    models = _torchvision_models()
+    name = spec.kind.replace("-", "_")
+    kinetics = models.get_model_weights(name).DEFAULT
+    file = Path(spec.weights) if spec.weights else _fetched(kinetics)
+    net = models.get_model(name, weights=None)
+    net.fc = nn.Identity()
+    try:
+        net.load_state_dict({key: value for key, value in _read(file).items() if not key.startswith("fc.")})
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{file}: not the weights of {spec.kind}; give a state-dict file of that net") from error
+    trained = kinetics.transforms()
+    side_px = trained.crop_size[0]
+    mean, std = np.array(trained.mean, np.float32), np.array(trained.std, np.float32)
+    clip_net = ClipNet(
+        _ChannelsFirst(net),
+        places,
+        PictureRules(side_px, (side_px, side_px), 1 / 255, mean, std),
+        _LATENT_SIZE,
+        file_sha256(file),
+        f"mean over time and space of what {spec.kind} gives its classifier of {places} pictures, without unit",
+    )
+    return ClipEncoder(spec, clip_net, execution)
+
+
+def _torchvision_models() -> types.ModuleType:
+    try:
+        from torchvision import models
+    # A build for another PyTorch lacks its operators, which shows in many ways.
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
+            trouble = "torchvision is not installed (the extra `torchvision`)"
+        else:
+            trouble = f"torchvision does not fit this PyTorch and cannot be imported ({_first_line(error)})"
+        raise UserError(
+            f"{trouble}; install the one that was built with PyTorch {torch.__version__}, from the same index as that "
+            "(https://download.pytorch.org/whl/cpu for the CPU build), or choose another encoder"
+        ) from error
+    return models
+
+
+def _fetched(kinetics: Any) -> Path:
+    """torchvision's own weights in PyTorch's cache, downloaded on first use and checked."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / kinetics.url.rsplit("/", 1)[1]
+    try:
+        kinetics.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{kinetics.url} could not be downloaded ({error}); check the network, or put the file at {file}"
+        ) from error
+    return file
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    remedy = "give a state-dict file (.pt, .pth or .safetensors), or none for torchvision's own weights"
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; {remedy}")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling fails in many ways
+        raise UserError(f"{file}: no readable weights ({_first_line(error)}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: holds no state dict but {type(found).__name__}; {remedy}")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]
