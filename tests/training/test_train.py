@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_dataset import make_session
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.errors import UserError
@@ -30,18 +29,6 @@ TALK = [("How was it?", "Good to hear that."), ("And then?", "I am sorry."), ("I
 @pytest.fixture(scope="module")
 def chat(llm_dir: str) -> ChatFormat:
     return ChatFormat(load_tokenizer(llm_dir))
-
-
-@pytest.fixture(scope="module")
-def tiny_llm(chat: ChatFormat, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random LLM of two layers with the real tokenizer, on disk."""
-    folder = tmp_path_factory.mktemp("llm")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=len(chat.tokenizer), initializer_range=0.3, **sizes)
-    LlamaForCausalLM(config).save_pretrained(folder)
-    chat.tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -119,12 +119,12 @@ def _quiet() -> Iterator[None]:
 
 def _processor_settings(weights: str) -> dict[str, Any]:
     # The settings alone: most processor classes cannot be imported without torchvision.
-    for file in _PROCESSOR_FILES[:-1]:
+    for file in _PROCESSOR_FILES:
         try:
             return ImageProcessingMixin.get_image_processor_dict(weights, image_processor_filename=file)[0]
         except OSError:
             continue
-    return ImageProcessingMixin.get_image_processor_dict(weights, image_processor_filename=_PROCESSOR_FILES[-1])[0]
+    raise OSError(f"{weights} has no {' or '.join(_PROCESSOR_FILES)}")
 
 
 def _weights_sha256(weights: str) -> str:
