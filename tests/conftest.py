@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,50 @@ def tiny_sessions(tmp_path_factory: pytest.TempPathFactory, face_task_file: Path
         workers=1,
     )
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model of each family of clips with its processor, saved; 32 numbers, random weights."""
+    from transformers import (
+        TimesformerConfig,
+        TimesformerModel,
+        VideoMAEConfig,
+        VideoMAEImageProcessor,
+        VideoMAEModel,
+        VJEPA2Config,
+        VJEPA2Model,
+    )
+
+    common = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 16}
+    feed_forward = {"image_size": 32, "intermediate_size": 64}
+    predictor = {"pred_hidden_size": 32, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    torch.manual_seed(0)
+    models = {
+        "timesformer": TimesformerModel(TimesformerConfig(**common, **feed_forward, num_frames=8)),
+        "videomae": VideoMAEModel(VideoMAEConfig(**common, **feed_forward, num_frames=4)),
+        "vjepa2": VJEPA2Model(VJEPA2Config(**common, **predictor, crop_size=32, frames_per_clip=6)),
+    }
+    folder = tmp_path_factory.mktemp("clip_models")
+    for kind, model in models.items():
+        model.save_pretrained(folder / kind)
+        if kind != "vjepa2":
+            size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+            VideoMAEImageProcessor(**size).save_pretrained(folder / kind)
+    # What its processor saves: the class itself cannot be imported without torchvision.
+    content = {
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 2,
+        "rescale_factor": 0.00392156862745098,
+        "return_metadata": False,
+        "size": {"shortest_edge": 36},
+        "video_processor_type": "VJEPA2VideoProcessor",
+    }
+    (folder / "vjepa2" / "video_preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
+    return {kind: folder / kind for kind in models}
