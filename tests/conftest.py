@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
 import json
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -10,6 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from natural_video_llm import assets
 from natural_video_llm.capture.sample_speaker import write_sample_sessions
 from natural_video_llm.checkpoint import load_tokenizer
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame
+from natural_video_llm.preprocessing.encoders.clip_window import ClipWindow
 
 FACES_DIR = Path(__file__).resolve().parents[2] / "shared" / "faces"
 
@@ -109,3 +114,29 @@ def tiny_clip_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     }
     (folder / "vjepa2" / "video_preprocessor_config.json").write_text(json.dumps(content), encoding="utf-8")
     return {kind: folder / kind for kind in models}
+
+
+class _OwnEncoder:
+    """An encoder as somebody may write one: the brightness of a picture, after a while."""
+
+    latent_size, units, needs, weights_sha256 = 1, "brightness", "patience", "0" * 64
+
+    def __init__(self, took_s: float, stride_s: float | None) -> None:
+        self.name, self.rate_hz = "own", None if stride_s is None else 1 / stride_s
+        self.window_s = stride_s or 0.0
+        self._took_s, self._window = took_s, ClipWindow(2, self.window_s or 1.0, stride_s or 1e-4)
+
+    def reset(self) -> None:
+        self._window.reset()
+
+    def encode(self, frames: Sequence[Frame]) -> Encoded:
+        clips = [clip for time_s, rgb in frames if (clip := self._window.add(time_s, rgb, 1)) is not None]
+        time.sleep(self._took_s * len(clips))
+        latents = np.array([[clip.pictures[-1].mean() / 255] for clip in clips], np.float16).reshape(-1, 1)
+        return Encoded(latents, np.array([clip.time_s for clip in clips]), np.ones(len(clips), np.uint8))
+
+
+@pytest.fixture(scope="session")
+def own_encoder() -> Callable[[float, float | None], Encoder]:
+    """Makes an encoder that takes so many seconds for a latent; of clips, where a stride in seconds is given."""
+    return _OwnEncoder

@@ -1,5 +1,6 @@
 """ONNX Runtime in PyTorch's place: the same numbers, exported once, and a clear word where it cannot."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch import nn
 from transformers import ViTConfig, ViTModel
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Execution
+from natural_video_llm.preprocessing.encoders import Encoded, Execution, make_encoder
+from natural_video_llm.preprocessing.encoders.real_time import portrait_frames
 from natural_video_llm.preprocessing.encoders.runner import Runner, make_runner
 
 ONNX = Execution(onnx=True, device="cpu")
@@ -50,10 +52,11 @@ def pictures(count: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A model cache of this module's own, so that the net is exported here."""
+def cache(tmp_path_factory: pytest.TempPathFactory, face_task_file: Path) -> Iterator[Path]:
+    """A model cache of this module's own, so that nets are exported here."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
+        shutil.copy(face_task_file, folder)
         patch.setenv("NVLLM_CACHE", str(folder))
         yield folder
 
@@ -63,7 +66,7 @@ def exported(cache: Path) -> tuple[Runner, Path]:
     """The tiny net by ONNX Runtime, and its folder in the cache."""
     runner = make_runner(FirstToken(0), ONNX, "seed 0")
     runner(pictures(1))
-    (folder,) = cache.iterdir()
+    (folder,) = cache.glob("onnx-*")
     return runner, folder
 
 
@@ -80,9 +83,21 @@ def test_a_net_is_exported_once(exported: tuple[Runner, Path], cache: Path, capf
     made_ns = (exported[1] / "model.onnx").stat().st_mtime_ns
     again = make_runner(FirstToken(0), ONNX, "seed 0")(pictures(3))
     np.testing.assert_array_equal(again, exported[0](pictures(3)))
-    assert [path for path in cache.iterdir() if path.name.startswith("onnx-")] == [exported[1]]
+    assert list(cache.glob("onnx-*")) == [exported[1]]
     assert (exported[1] / "model.onnx").stat().st_mtime_ns == made_ns
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["timesformer", "videomae", "vjepa2"])
+def test_clips_give_what_pytorch_gives(kind: str, cache: Path, tiny_clip_models: dict[str, Path]) -> None:
+    def encoded(onnx: bool) -> Encoded:
+        name = f"{kind}:{tiny_clip_models[kind]},window_s=0.5,stride_s=0.2"
+        return make_encoder(name, Execution(onnx=onnx, device="cpu")).encode(list(portrait_frames(15, 0.8)))
+
+    found, expected = encoded(onnx=True), encoded(onnx=False)
+    assert expected.faces.tolist() == [1] * 5
+    np.testing.assert_array_equal(found.times, expected.times)
+    np.testing.assert_allclose(found.latents, expected.latents, atol=1e-3, rtol=1e-3)  # latents are float16
 
 
 def test_half_precision_has_an_export_of_its_own(

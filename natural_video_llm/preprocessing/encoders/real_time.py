@@ -69,7 +69,7 @@ class RealTime:
 
 
 def measure_real_time(
-    encoder: Encoder, frame_rate_hz: float = CAMERA_RATE_HZ, video_s: float = 0.25, at_most_s: float = 5.0
+    encoder: Encoder, frame_rate_hz: float = CAMERA_RATE_HZ, video_s: float = 0.25, at_most_s: float = 2.0
 ) -> RealTime:
     """How `encoder` keeps up with a face that drifts across pictures of 640x480.
 
