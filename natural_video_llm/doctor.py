@@ -60,7 +60,7 @@ def examine(encoders: Sequence[str], execution: Execution, report: Callable[[str
         "machine": _machine(),
         "cache": cache,
         "models": {name: {"file": str(file), "fetched": file.exists()} for name, file in model_files().items()},
-        "cameras": _cameras(),
+        "cameras": cameras(),
         "extras": extras(_requirements()),
         "encoders": timed,
     }
@@ -140,7 +140,7 @@ def _cache() -> dict[str, Any]:
     }
 
 
-def _cameras() -> dict[int, str]:
+def cameras() -> dict[int, str]:
     """Number → name of the first cameras, those that give a picture."""
     found, names = {}, camera_names()
     for number in range(_CAMERAS):
