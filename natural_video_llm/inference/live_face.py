@@ -56,10 +56,12 @@ class LiveFace:
     ):
         self._open_frames, self._encoder, self._clock = open_frames, encoder, clock
         self._memory_s, self._neutral = memory_s, PersonNeutral(neutral_memory_s)
+        # An encoder of clips says nothing between two of them.
+        self._room_s = 1 / encoder.rate_hz if encoder.rate_hz else 0.0
+        self._seen_now_s = _SEEN_NOW_S + self._room_s
         self._ring: deque[tuple[float, np.ndarray, bool]] = deque()
         self._changed, self._stop = threading.Condition(), threading.Event()
         self._waiting: deque[tuple[float, np.ndarray]] = deque()
-        self._room_s = 1 / encoder.rate_hz if encoder.rate_hz else 0.0
         self._frames = self._dropped = 0
         self._no_more_frames, self._running = False, True
         self._error: Exception | None = None
@@ -87,7 +89,7 @@ class LiveFace:
             raise self._error
         with self._changed:
             newest = self._ring[-1] if self._ring else None
-            seen = newest is not None and newest[2] and self._clock.now_s() - newest[0] < _SEEN_NOW_S
+            seen = newest is not None and newest[2] and self._clock.now_s() - newest[0] < self._seen_now_s
             return View(self._frames, self._dropped, seen, self._running)
 
     def look(self) -> tuple[float, Face]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.data import astronaut
+from tiny_models import CLIP_MODELS, SIZES, save_model
 from transformers import (
     AutoModel,
     BertConfig,
@@ -16,7 +17,7 @@ from transformers import (
     TimesformerForVideoClassification,
     TimesformerModel,
     VideoMAEForVideoClassification,
-    VideoMAEImageProcessor,
+    VideoMAEImageProcessorPil,
     VideoMAEModel,
     ViTConfig,
     ViTModel,
@@ -30,7 +31,6 @@ from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
-FAMILIES = ("timesformer", "videomae", "vjepa2")
 PICTURES = {"timesformer": 8, "videomae": 4, "vjepa2": 6}
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 # Latents are rounded to float16.
@@ -64,7 +64,13 @@ def assert_same(found: Encoded, expected: Encoded) -> None:
     np.testing.assert_allclose(found.latents, expected.latents, atol=ROUNDING)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(scope="module")
+def tiny_clip_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("clip_models")
+    return {kind: save_model(save, folder / kind) for kind, save in CLIP_MODELS.items()}
+
+
+@pytest.fixture(params=CLIP_MODELS)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -143,7 +149,7 @@ def expected_latent(family: str, model_dir: Path, face_task_file: Path, numbers:
         found = VJEPA2Model.from_pretrained(model_dir)(pixel_values_videos=pixels)
         assert found.predictor_output is not None
         return found.last_hidden_state.mean(dim=1)[0].detach().numpy()
-    processor = VideoMAEImageProcessor.from_pretrained(model_dir)
+    processor = VideoMAEImageProcessorPil.from_pretrained(model_dir)
     pixels = processor(crops(32, face_task_file, numbers), return_tensors="pt")["pixel_values"]
     if family == "videomae":
         return VideoMAEModel.from_pretrained(model_dir)(pixels).last_hidden_state.mean(dim=1)[0].detach().numpy()
@@ -239,16 +245,13 @@ def test_unusable_options(option: str, said: str, tiny_clip_models: dict[str, Pa
         make_encoder(f"videomae:{tiny_clip_models['videomae']},{option}")
 
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-
-
 def picture_model(folder: Path) -> Path:
-    ViTModel(ViTConfig(**TINY, image_size=32)).save_pretrained(folder)
+    ViTModel(ViTConfig(**SIZES, image_size=32)).save_pretrained(folder)
     return folder
 
 
 def text_model(folder: Path) -> Path:
-    BertModel(BertConfig(**TINY, vocab_size=50)).save_pretrained(folder)
+    BertModel(BertConfig(**SIZES, vocab_size=50)).save_pretrained(folder)
     return folder
 
 

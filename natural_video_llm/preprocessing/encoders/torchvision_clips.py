@@ -50,11 +50,13 @@ def make_torchvision_encoder(spec: EncoderSpec, execution: Execution) -> ClipEnc
     name = spec.kind.replace("-", "_")
     kinetics = models.get_model_weights(name).DEFAULT
     file = Path(spec.weights) if spec.weights else _fetched(kinetics)
-    net = models.get_model(name, weights=None)
-    net.fc = nn.Identity()
+    with torch.device("meta"):  # the weights take the place of all that is in it
+        net = models.get_model(name, weights=None)
+        net.fc = nn.Identity()
+    headless = {key: value for key, value in _read(file).items() if not key.startswith("fc.")}
     try:
-        net.load_state_dict({key: value for key, value in _read(file).items() if not key.startswith("fc.")})
-    except (RuntimeError, TypeError) as error:
+        net.load_state_dict(headless, assign=True)
+    except (RuntimeError, AttributeError) as error:
         raise UserError(f"{file}: not the weights of {spec.kind}; give a state-dict file of that net") from error
     trained = kinetics.transforms()
     side_px = trained.crop_size[0]
@@ -87,13 +89,20 @@ def _torchvision_models() -> types.ModuleType:
 
 
 def _fetched(kinetics: Any) -> Path:
-    """torchvision's own weights in PyTorch's cache, downloaded on first use and checked."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / kinetics.url.rsplit("/", 1)[1]
+    """torchvision's own weights in PyTorch's cache, where torchvision looks for them too; downloaded on first use."""
+    name = kinetics.url.rsplit("/", 1)[1]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if file.exists():
+        return file
+    # The name holds the beginning of the SHA-256: r3d_18-b3b3357e.pth.
+    sha256_begins = Path(name).stem.rpartition("-")[2]
     try:
-        kinetics.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(kinetics.url, str(file), hash_prefix=sha256_begins, progress=False)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{kinetics.url} could not be downloaded ({error}); check the network, or put the file at {file}"
+            f"{kinetics.url} could not be downloaded ({_first_line(error)}); check the network, put the file at "
+            f"{file}, or name a state-dict file"
         ) from error
     return file
 
@@ -110,8 +119,8 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways
         raise UserError(f"{file}: no readable weights ({_first_line(error)}); {remedy}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file}: holds no state dict but {type(found).__name__}; {remedy}")
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise UserError(f"{file}: holds no state dict; {remedy}")
     return found
 
 

@@ -15,9 +15,16 @@ from transformers import (
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
+    TimesformerConfig,
+    TimesformerModel,
+    VideoMAEConfig,
+    VideoMAEImageProcessorPil,
+    VideoMAEModel,
     ViTConfig,
     ViTImageProcessorPil,
     ViTModel,
+    VJEPA2Config,
+    VJEPA2Model,
 )
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -37,6 +44,21 @@ DINOV3_PROCESSOR = {
     "resample": 2,
     "rescale_factor": 0.00392156862745098,
     "size": SQUARE,
+}
+# The same for V-JEPA 2.
+VJEPA2_PROCESSOR = {
+    "crop_size": SQUARE,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 2,
+    "rescale_factor": 0.00392156862745098,
+    "return_metadata": False,
+    "size": {"shortest_edge": 36},
+    "video_processor_type": "VJEPA2VideoProcessor",
 }
 
 
@@ -80,10 +102,35 @@ def save_siglip(folder: Path) -> None:
     SiglipImageProcessorPil(size=SQUARE).save_pretrained(folder)
 
 
+def save_timesformer(folder: Path) -> None:
+    config = TimesformerConfig(**SIZES, image_size=32, patch_size=16, num_frames=8)
+    seeded(lambda: TimesformerModel(config)).save_pretrained(folder)
+    VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE).save_pretrained(folder)
+
+
+def save_videomae(folder: Path) -> None:
+    config = VideoMAEConfig(**SIZES, image_size=32, patch_size=16, num_frames=4)
+    seeded(lambda: VideoMAEModel(config)).save_pretrained(folder)
+    VideoMAEImageProcessorPil(size={"shortest_edge": 32}, crop_size=SQUARE).save_pretrained(folder)
+
+
+def save_vjepa2(folder: Path) -> None:
+    sizes = {size: SIZES[size] for size in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    predictor = {"pred_hidden_size": 32, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    config = VJEPA2Config(**sizes, **predictor, crop_size=32, patch_size=16, frames_per_clip=6)
+    seeded(lambda: VJEPA2Model(config)).save_pretrained(folder)
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(VJEPA2_PROCESSOR), encoding="utf-8")
+
+
 # Frame encoders: what saves a model of each family.
 PICTURE_MODELS = {"vit": save_vit, "dinov2": save_dinov2, "dinov3": save_dinov3, "siglip": save_siglip}
+# Clip encoders, the same.
+CLIP_MODELS = {"timesformer": save_timesformer, "videomae": save_videomae, "vjepa2": save_vjepa2}
 # Every kind of encoder that needs a model: what saves one, and what comes behind its folder in the specification.
-ENCODERS: dict[str, tuple[Callable[[Path], None], str]] = {"vit": (save_vit, "")}
+ENCODERS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "vit": (save_vit, ""),
+    **{kind: (save, "") for kind, save in CLIP_MODELS.items()},
+}
 
 
 def save_model(save: Callable[[Path], None], folder: Path) -> Path:
