@@ -96,8 +96,6 @@ def test_clips_give_what_pytorch_gives(kind: str, cache: Path, tmp_path: Path) -
     def encoded(onnx: bool) -> Encoded:
         encoder = make_encoder(f"{model},window_s=0.5,stride_s=0.2", Execution(onnx=onnx, device="cpu"))
         return encoder.encode(list(portrait_frames(15, 0.8)))
-            list(portrait_frames(15, 0.8))
-        )
 
     found, expected = encoded(onnx=True), encoded(onnx=False)
     assert expected.faces.tolist() == [1] * 5
