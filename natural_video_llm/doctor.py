@@ -24,7 +24,7 @@ from natural_video_llm.preprocessing.encoders.real_time import measure_real_time
 _PACKAGE = "natural-video-llm"
 _DEFAULT_ENCODER = "face-geometry"
 _CAMERAS = 4
-_VIDEO_S, _AT_MOST_S = 3.0, 5.0
+_VIDEO_S, _AT_MOST_S = 3.0, 4.0
 _NO_CAMERA = (
     "none gives a picture, as on a server; else plug one in, close what uses it, see that it may be read, "
     "or give a file: --video-source FILE, --video FILE"

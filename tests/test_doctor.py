@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
+from natural_video_llm import cli
 from natural_video_llm.assets import model_files
 from natural_video_llm.checkpoint import load_base_llm
 from natural_video_llm.doctor import cameras, examine, extras, print_examination
@@ -25,17 +26,12 @@ from natural_video_llm.sessions.video import SegmentWriter
 CAMERAS_HERE = list(Path("/dev").glob("video*")) or not sys.platform.startswith("linux")
 
 
-def nvllm(*arguments: str, before: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+def nvllm(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     code = f"{before}\nfrom natural_video_llm.cli import main; main()"
     # One thread, so that what is slow here is slow on any machine.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **variables}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-
-
-def told(result: subprocess.CompletedProcess[str]) -> list[str]:
-    """What stands on stderr of ours."""
-    return [line for line in result.stderr.splitlines() if line.startswith("nvllm: ")]
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +73,10 @@ def test_the_machine_as_json_and_as_tables(slow_encoder: str) -> None:
 
 
 def test_an_unknown_encoder_is_told_before_anything_is_measured() -> None:
-    result = nvllm("doctor", "--encoder", "face-geometry", "--encoder", "nonsense")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.splitlines()[-1:] == told(result)
-    assert "unknown encoder 'nonsense'" in told(result)[0]
     steps: list[str] = []
-    with pytest.raises(UserError, match="unknown option 'colour'"):
-        examine(["vit:somewhere,colour=red"], Execution(), steps.append)
+    for name, words in (("nonsense", "unknown encoder 'nonsense'"), ("vit:somewhere,colour=red", "option 'colour'")):
+        with pytest.raises(UserError, match=words):
+            examine(["face-geometry", name], Execution(), steps.append)
     assert steps == []
 
 
@@ -122,15 +115,18 @@ def test_no_camera_is_normal_and_told(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_damaged_face_model_is_one_line(tmp_path: Path) -> None:
-    face_model = tmp_path / model_files()["default face model"].name
+def test_a_damaged_face_model_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NVLLM_CACHE", str(tmp_path))
+    face_model = model_files()["default face model"]
     face_model.write_bytes(b"not a bundle")
-    result = nvllm("doctor", "--json", NVLLM_CACHE=str(tmp_path))
-    assert result.returncode == 1
-    assert len(told(result)) == 1
-    assert str(face_model) in told(result)[0]
-    found = json.loads(result.stdout)
-    assert not found["ok"]
+    with pytest.raises(UserError) as raised:
+        cli.doctor(json=True)
+    assert str(face_model) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["broken"]) == (False, [str(raised.value)])
     assert not found["models"]["default LLM"]["fetched"], "nothing is fetched that is not needed"
 
 
