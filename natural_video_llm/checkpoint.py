@@ -20,7 +20,8 @@ class BaseLLM:
     """A causal LM ready to be adapted.
 
     Args:
-        name: as the user gave it; `sha256` of its weight files, so that an adapter never meets other weights.
+        name: as the user gave it.
+        sha256: of its weight files as they were published, so that an adapter never meets other weights.
     """
 
     name: str
@@ -47,7 +48,7 @@ def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
     disable_progress_bar()  # weights of this size load at once, and stdout and stderr are ours
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(device))
-        sha256 = _weights_sha256(folder)
+        sha256 = assets.pinned_sha256(name) or _weights_sha256(folder)
     except (OSError, ValueError) as error:
         raise _no_such_llm(name, error) from error
     torch.nn.Module.to(model, device)  # the model's own `to` is typed for quantised weights only

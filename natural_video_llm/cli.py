@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -11,9 +12,11 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.capture.options import BothOptions, VideoOptions
+from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
+from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.options import TrainOptions
 
@@ -61,22 +64,39 @@ def sample(
         )
 
 
-def import_(folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False) -> None:
-    """Turn clips with word timings into session folders, one a clip.
+def import_(
+    folder: Positional[Path],
+    out: Positional[Path],
+    layout: Layout | None = None,
+    person: str | None = None,
+    json: bool = False,
+) -> None:
+    """Turn other people's data into session folders; what is there already stays, so it can be interrupted.
 
-    A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools
-    write it), .vtt or .srt.
+    clips: a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools write it),
+    .vtt or .srt; one session a clip. seamless (Seamless Interaction), candor, multidialog: the data set as it is
+    unpacked; one session for each filmed person of a conversation, with the words of both. parquet: made by
+    `sessions export`.
 
     Args:
-        folder: where the clips are.
+        folder: where the data is.
         out: folder for the sessions.
+        layout: how the data is laid out; found out by default.
         person: who is filmed in all of the clips; the folder's name by default.
         json: progress as JSON lines.
     """
-    from natural_video_llm.sessions.importers import import_clips
+    from natural_video_llm.sessions.importers import detect_layout, import_folder
 
-    with bar("clips", json) as progress:
-        import_clips(folder, out, person or folder.resolve().name, progress.update)
+    chosen = layout or detect_layout(folder)
+    if not json:
+        found = "" if layout else " (found by its files; --layout says otherwise)"
+        console.print(f"{folder}: {chosen}{found}", markup=False, highlight=False, soft_wrap=True)
+    with bar(chosen, json) as progress:
+        report = import_folder(folder, out, chosen, person, progress.update)
+    if json:
+        emit(layout=chosen, **asdict(report))
+    else:
+        console.print("\n".join(report.lines()), markup=False, highlight=False, soft_wrap=True)
 
 
 def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> None:
@@ -320,10 +340,6 @@ def doctor(
 
 _LATER = {
     "serve": "the page and the API",
-    "sessions list": "listing sessions",
-    "sessions show": "showing a session",
-    "sessions export": "exporting a session",
-    "sessions delete": "deleting a session",
 }
 
 
@@ -349,6 +365,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "capture text": capture_text,
     "capture both": capture_both,
     "doctor": doctor,
+    **SESSION_VERBS,
     **{verb: _later(what) for verb, what in _LATER.items()},
 }
 
@@ -372,6 +389,9 @@ def main() -> None:
         )
     except UserError as error:
         print(f"nvllm: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # `… | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("nvllm: stopped", file=sys.stderr)

@@ -96,7 +96,8 @@ def test_an_encoder_of_clips_gives_live_what_it_gives_of_a_file(portrait_video: 
             given.append((clock.now_s(), rgb))
             yield given[-1]
 
-    with LiveFace(frames, encoder, 60.0, NEUTRAL_S, SessionClock()) as live:
+    live = LiveFace(frames, encoder, 60.0, NEUTRAL_S, SessionClock())
+    with live:
         until(lambda: not live.view().running)
         assert live.view().face_seen
     encoder.reset()

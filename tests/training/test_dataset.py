@@ -47,10 +47,8 @@ def make_session(
     session = Session(folder)
     times = np.arange(100) / 10
     rng = np.random.default_rng(0)
-    latents = Latents(
-        rng.normal(size=(100, 4)).astype(np.float16), times, np.ones(100, bool), "vit:points", "0" * 64, "m"
-    )
-    save_latents(latents_file(session, "vit:points", "video/000000.mp4"), latents)
+    latents = Latents(rng.normal(size=(100, 4)).astype(np.float16), times, np.ones(100, bool), "vit:any", "0" * 64, "m")
+    save_latents(latents_file(session, "vit:any", "video/000000.mp4"), latents)
     utterances = []
     for second, (speaker, text) in enumerate(turns):
         ids = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -68,7 +66,7 @@ def make_session(
                 token_spans=[(0, 1)] * len(ids),
                 token_t_start=ends,
                 token_t_end=ends,
-                encoder="vit:points",
+                encoder="vit:any",
                 latents=(0, 100),
                 window_s=WINDOW_S,
             )
@@ -78,7 +76,7 @@ def make_session(
 
 
 def load(sessions: list[Session], chat: ChatFormat, context_turns: int = 0) -> list[Example]:
-    return load_examples(sessions, chat, tokenizer_sha256(chat.tokenizer), "vit:points", 20.0, context_turns)
+    return load_examples(sessions, chat, tokenizer_sha256(chat.tokenizer), "vit:any", 20.0, context_turns)
 
 
 def test_replies_are_the_targets_and_end_with_their_mark(tmp_path: Path, chat: ChatFormat) -> None:
@@ -179,7 +177,7 @@ def test_one_person_is_split_by_session_and_one_session_not_at_all(tmp_path: Pat
 def test_data_aligned_for_something_else_is_refused(tmp_path: Path, chat: ChatFormat) -> None:
     session = make_session(tmp_path / "a", chat, [("ann", "Hello."), ("bob", "Hi!")])
     with pytest.raises(UserError, match="run nvllm align"):
-        load_examples([session], chat, "another tokenizer", "vit:points", 20.0, 0)
+        load_examples([session], chat, "another tokenizer", "vit:any", 20.0, 0)
     silent = make_session(tmp_path / "b", chat, [])
     with pytest.raises(UserError, match="no utterance to learn from"):
         load([silent], chat)

@@ -52,20 +52,13 @@ def show_other_faces(folder: Path, seed: int) -> None:
     """New random latents for every session, one after the other."""
     rng = np.random.default_rng(seed)
     for session in find_sessions(folder):
-        path = latents_file(session, "vit:points", "video/000000.mp4")
+        path = latents_file(session, "vit:any", "video/000000.mp4")
         old = load_latents(path)
         save_latents(path, replace(old, latents=rng.normal(size=old.latents.shape).astype(np.float16)))
 
 
 def options(sessions: Path, out: Path, llm: Path, **changed: object) -> TrainOptions:
-    small = {
-        "match_steps": 2,
-        "steps": 2,
-        "batch_size": 4,
-        "encoder": "vit:points",
-        "llm": str(llm),
-        "test_share": 0.34,
-    }
+    small = {"match_steps": 2, "steps": 2, "batch_size": 4, "encoder": "vit:any", "llm": str(llm), "test_share": 0.34}
     return TrainOptions(sessions=sessions, out=out, **{**small, **changed})
 
 
@@ -238,7 +231,7 @@ def test_no_face_in_any_video_is_told(chat: ChatFormat, tiny_llm: Path, tmp_path
     data = tmp_path / "sessions"
     for number in range(2):
         session = make_session(data / f"s{number}", chat, [("ann", "How was it?"), ("bob", "Good.")])
-        path = latents_file(session, "vit:points", "video/000000.mp4")
+        path = latents_file(session, "vit:any", "video/000000.mp4")
         save_latents(path, replace(load_latents(path), present=np.zeros(100, bool)))
     with pytest.raises(UserError, match="no face was found in any training video"):
         train(options(data, tmp_path / "run", tiny_llm), lambda _: None)
