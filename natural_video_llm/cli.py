@@ -217,6 +217,9 @@ def chat(
     say: UseAppendAction[tuple[str, ...]] = (),
     temperature: float = 0.7,
     seed: int = 0,
+    device: str | None = None,
+    dtype: str = "float32",
+    onnx: bool = False,
 ) -> None:
     """Talk to a run in the terminal; every word is written with the newest face in view.
 
@@ -227,10 +230,15 @@ def chat(
         say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
+        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
+        dtype: its precision: float32, bfloat16 or float16.
+        onnx: run it by ONNX Runtime.
     """
     from natural_video_llm.inference.realtime_interaction import talk
+    from natural_video_llm.preprocessing.encoders import Execution
 
-    talk(run, video if video is not None else camera, say, temperature, seed)
+    execution = Execution(device, dtype, onnx)
+    talk(run, video if video is not None else camera, say, temperature, seed, execution)
 
 
 def capture_video(folder: Positional[Path], options: OmitArgPrefixes[VideoOptions], json: bool = False) -> None:
@@ -295,9 +303,43 @@ def capture_both(folder: Positional[Path], options: OmitArgPrefixes[BothOptions]
     record_both(folder, options, open_partner, console)
 
 
+def doctor(
+    encoder: UseAppendAction[tuple[str, ...]] = (),
+    device: str | None = None,
+    dtype: str = "float32",
+    onnx: bool = False,
+    json: bool = False,
+) -> None:
+    """Check this machine: libraries, disk, models, cameras, and which encoders keep up with live video.
+
+    Args:
+        encoder: an encoder to time beside face-geometry, as given to `nvllm extract`; give it again for the next one.
+        device: where neural encoders run, such as cpu or cuda:1; the best one by default.
+        dtype: their precision: float32, bfloat16 or float16.
+        onnx: run them by ONNX Runtime.
+        json: print one JSON object instead of tables.
+    """
+    try:
+        from natural_video_llm.doctor import examine, print_examination
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"a library cannot be loaded ({reason}); install natural-video-llm anew, in an environment of its own"
+        ) from error
+    from natural_video_llm.preprocessing.encoders import Execution
+
+    with working("checking this machine") as report:
+        found = examine(encoder, Execution(device, dtype, onnx), report)
+    if json:
+        emit(**found)
+    else:
+        print_examination(found, console)
+    if found["broken"]:
+        raise UserError("; ".join(found["broken"]))
+
+
 _LATER = {
     "serve": "the page and the API",
-    "doctor": "checking this machine",
 }
 
 
@@ -322,6 +364,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "capture video": capture_video,
     "capture text": capture_text,
     "capture both": capture_both,
+    "doctor": doctor,
     **SESSION_VERBS,
     **{verb: _later(what) for verb, what in _LATER.items()},
 }

@@ -18,8 +18,9 @@ BUILT = (
     *("sample", "import", "extract", "align", "train", "eval", "chat"),
     *("capture video", "capture text", "capture both"),
     *("sessions list", "sessions show", "sessions export", "sessions import", "sessions delete"),
+    "doctor",
 )
-PLANNED = ("serve", "doctor")
+PLANNED = ("serve",)
 TINY = (
     "--people",
     "3",

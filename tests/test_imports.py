@@ -33,6 +33,7 @@ ALLOWED = {
     "stop_signals": set(),
     "workers": set(),
     "assets": {"errors"},
+    "doctor": {"assets", "capture", "device", "errors", "preprocessing.encoders"},
     "checkpoint": {"assets", "device", "errors", "models", "tokenization"},
 }
 

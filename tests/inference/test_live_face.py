@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from own_encoder import OwnEncoder
 from tiny_models import encoder_with_model
 
 from natural_video_llm.errors import UserError
@@ -182,6 +183,36 @@ def test_a_busy_encoder_takes_the_newest_frame(portrait_video: Path, encoder: En
     assert view.frames + view.dropped == len(given) == 160
     assert times[-1] == given[-1], "the newest frame wins"
     assert times == sorted(times)
+
+
+def clips_live(encoder: Encoder, seconds: float, rate_hz: float = 25) -> tuple[LiveFace, View, int]:
+    """An encoder of clips with frames as a camera gives them, to the end, and how many there were."""
+    count = round(seconds * rate_hz)
+
+    def camera(clock: SessionClock) -> Frames:
+        began_s = clock.now_s()
+        for number in range(count):
+            time.sleep(max(0.0, began_s + number / rate_hz - clock.now_s()))
+            yield clock.now_s(), np.full((48, 64, 3), number, np.uint8)
+
+    with LiveFace(camera, encoder, 60.0, NEUTRAL_S, SessionClock()) as live:
+        until(lambda: not live.view().running)
+    return live, live.view(), count
+
+
+def test_frames_wait_while_a_clip_is_being_encoded() -> None:
+    live, view, count = clips_live(OwnEncoder(0.2, 0.4), seconds=1.3)
+    assert (view.frames, view.dropped) == (count, 0), "the next clip needs them"
+    assert len(live.look()[1].times[0]) >= 4
+
+
+def test_what_waits_for_slow_clips_is_bounded() -> None:
+    live, view, count = clips_live(OwnEncoder(0.5, 0.1), seconds=1.2)
+    times = live.look()[1].times[0].numpy()
+    assert view.frames + view.dropped == count
+    assert view.dropped > 10
+    assert view.frames < 20, "at most a stride of frames waits"
+    assert (np.diff(times) > 0).all()
 
 
 def test_an_error_of_the_source_surfaces(tmp_path: Path, encoder: Encoder) -> None:
