@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -109,17 +110,20 @@ def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> Non
     if not options.watch:
         _extract(options, json)
         return
+    if options.ray is not None:
+        raise UserError("extract --watch works on this machine alone; leave --ray out, or leave --watch out")
     wake: SimpleQueue[str] = SimpleQueue()
     with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
         from natural_video_llm.preprocessing.encoders import Execution
         from natural_video_llm.preprocessing.watch_segments import watch_segments
 
         execution = Execution(options.device, options.dtype, options.onnx)
-        watch_segments(options.sessions, options.encoder, options.workers, execution, wake, json)
+        watch_segments(options.sessions, options.encoder, options.workers or _CORES, execution, wake, json)
 
 
 def _extract(options: ExtractOptions, json: bool) -> None:
     from natural_video_llm.preprocessing.encoders import Execution
+    from natural_video_llm.preprocessing.extract_video_latents import FailedSegmentsError
     from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
     from natural_video_llm.sessions.folder import find_sessions
 
@@ -130,13 +134,19 @@ def _extract(options: ExtractOptions, json: bool) -> None:
         raise UserError(f"{sessions}: no finished video segment; record or make sessions first")
     latents = seen = crowded = 0
     execution = Execution(options.device, options.dtype, options.onnx)
-    with bar("segments", json) as progress:
-        segments = extract_segments(found, options.encoder, options.workers, execution)
-        for done, segment in enumerate(segments, start=1):
-            latents, seen, crowded = latents + segment.latents, seen + segment.seen, crowded + segment.crowded
-            several = f", several faces in {crowded / latents:.1%}" if crowded else ""
-            note = f"face in {seen / max(latents, 1):.1%} of {latents} latents{several}"
-            progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
+    segments = extract_segments(found, options.encoder, options.workers, execution, options.ray)
+    try:
+        with bar("segments", json) as progress, closing(segments):
+            for done, segment in enumerate(segments, start=1):
+                latents, seen, crowded = latents + segment.latents, seen + segment.seen, crowded + segment.crowded
+                several = f", several faces in {crowded / latents:.1%}" if crowded else ""
+                note = f"face in {seen / max(latents, 1):.1%} of {latents} latents{several}"
+                progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
+    except FailedSegmentsError as error:
+        if json:
+            for failed in error.failed:
+                emit(file=str(failed.video), error=failed.why)
+        raise
     if latents and not seen:
         raise UserError(f"{sessions}: no face in any of {latents} latents; check light, distance and camera")
 
@@ -388,7 +398,8 @@ def main() -> None:
             "evaluate, talk.",
         )
     except UserError as error:
-        print(f"nvllm: {error}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(f"nvllm: {line}", file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:  # `… | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

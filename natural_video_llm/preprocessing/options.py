@@ -1,6 +1,5 @@
 """The options of `nvllm extract`, apart from the code that needs libraries, so that --help answers at once."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +15,20 @@ class ExtractOptions:
     Args:
         sessions: a session folder or a folder of them.
         encoder: face-geometry, or kind:weights,option=value (docs/encoders.md lists them).
-        workers: processes, each with an encoder of its own.
+        workers: processes, each with an encoder of its own; one for each core by default.
         watch: go on with every segment that is finished later, also of new sessions, until Ctrl-C.
         device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
         dtype: its precision: float32, bfloat16 or float16.
         onnx: run it by ONNX Runtime (on a GPU by TensorRT or CUDA, where installed) in PyTorch's place.
+        ray: the Ray cluster that does it: auto or HOST:6379 on one of its machines, or local for one that is
+            started here. All machines must have this package, and the sessions at the same path.
     """
 
     sessions: Positional[Path]
     encoder: str = DEFAULT_ENCODER
-    workers: int = os.cpu_count() or 1
+    workers: int | None = None
     watch: bool = False
     device: str | None = None
     dtype: str = "float32"
     onnx: bool = False
+    ray: str | None = None
