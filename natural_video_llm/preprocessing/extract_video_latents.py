@@ -260,7 +260,9 @@ def start_worker(encoder_name: str, execution: Execution | None) -> None:
     """Make a process ready for `extract_in_worker`; it ends when its parent does."""
     global _encoder
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)  # the processes share the cores already
+    # The processes share the cores already. PyTorch reads the variable when a neural encoder first loads it.
+    cv2.setNumThreads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     _encoder = make_encoder(encoder_name, execution)
 
 
