@@ -327,8 +327,8 @@ def session_groups(sessions: Sequence[Session]) -> list[set[str]]:
         groups = [{session_id} for session_id in sorted(groups[0])]
     if len(groups) < 2:
         raise UserError(
-            "one session only: nothing can be held out, so nothing could show whether the face is used; record at least "
-            "one more, or train on this one all the same with --test-share 0"
+            "one session only: nothing can be held out, so nothing could show whether the face is used; record at "
+            "least one more, or train on this one all the same with --test-share 0"
         )
     return groups
 

@@ -25,7 +25,7 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor, SeenFace]
 
 
 def make_batch(rows: int, seed: int = 0) -> Batch:
-    """ids, words, pieces, query times, face: each row one piece of three tokens, and a face for two seconds around them."""
+    """ids, words, pieces, query times, face: a row is one piece of three tokens, with a face for two seconds around."""
     generator = torch.Generator().manual_seed(seed)
     words = torch.randn(rows, TOKENS, TEXT_SIZE, generator=generator)
     pieces = torch.arange(rows)[:, None].expand(-1, TOKENS)
