@@ -21,7 +21,7 @@ from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.loss import next_token_loss
 from natural_video_llm.preprocessing.encoders import mirror_of
 from natural_video_llm.training.checkpoints import Checkpoint, Position, Standing
-from natural_video_llm.training.dataset import Example, FaceTrack, batch_at, collate, no_face
+from natural_video_llm.training.dataset import Batch, Example, FaceTrack, batch_at, collate, no_face
 from natural_video_llm.training.metrics import Log
 from natural_video_llm.training.optimiser import fitting_optimiser, matching_optimiser, warm_up_and_decay
 from natural_video_llm.training.options import TrainOptions
@@ -135,7 +135,7 @@ class Trainer:
 
     def _optimise(self, phase: _Phase, begun: Checkpoint | None) -> None:
         schedule = warm_up_and_decay(phase.optimiser, phase.steps)
-        parts = {"optimiser": phase.optimiser, "schedule": schedule, "scaler": self._scaler}
+        parts: dict[str, Any] = {"optimiser": phase.optimiser, "schedule": schedule, "scaler": self._scaler}
         first = 0
         if begun is not None:
             first = begun.position.step
@@ -265,7 +265,7 @@ class Trainer:
         return figures
 
     def _language_loss(
-        self, examples: list[Example], batch: Any, seen: SeenFace, part: tuple[int, int], tokens: int
+        self, examples: list[Example], batch: Batch, seen: SeenFace, part: tuple[int, int], tokens: int
     ) -> Tensor:
         """Sum of the next-token losses of the rows [first, last), over `tokens`."""
         first, last = part
