@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import metrics, options
+from runs import metrics, options, weights
 from test_read_texts import PAD, TEXTS, make_example, make_model
 
 from natural_video_llm.training.dataset import FaceTrack
@@ -43,6 +43,21 @@ def test_one_batch_of_8_is_8_of_1_and_cached_is_uncached(
 ) -> None:
     train(options(sessions, tmp_path / "run", tiny_llm, **EQUAL, **changed, twin=False), lambda _: None)
     assert_alike(tmp_path / "run", whole, "")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_nearly_the_same(
+    precision: str, whole: Path, sessions: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    settings = EQUAL | {"precision": precision, "twin": False, "match_steps": 1, "steps": 2}
+    train(options(sessions, tmp_path / "run", tiny_llm, **settings), lambda _: None)
+    bits = [
+        [line["bits_per_token"] for line in metrics(run) if line["part"] == "model"]
+        for run in (tmp_path / "run", whole)
+    ]
+    assert bits[0] != bits[1][:2]
+    assert bits[0] == pytest.approx(bits[1][:2], rel=0.02)
+    assert {w.dtype for w in weights(tmp_path / "run").values()} == {torch.float32}
 
 
 def test_two_processes_are_one(whole: Path, sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:

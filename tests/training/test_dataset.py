@@ -177,6 +177,8 @@ def test_data_aligned_for_something_else_is_refused(tmp_path: Path, chat: ChatFo
     session = make_session(tmp_path / "a", chat, [("ann", "Hello."), ("bob", "Hi!")])
     with pytest.raises(UserError, match="run nvllm align"):
         load_examples([session], chat, "another tokenizer", "points", 20.0, 0)
+    with pytest.raises(UserError, match="nothing was held out, so nothing can be evaluated"):
+        load([], chat)
     silent = make_session(tmp_path / "b", chat, [])
     with pytest.raises(UserError, match="no utterance to learn from"):
         load([silent], chat)
