@@ -13,7 +13,7 @@ import pytest
 
 from natural_video_llm.sessions.folder import find_sessions
 
-NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
+NVLLM = (sys.executable, "-m", "natural_video_llm")
 BUILT = (
     *("sample", "import", "extract", "align", "train", "eval", "chat"),
     *("capture video", "capture text", "capture both"),

@@ -5,7 +5,7 @@ in seconds instead of by position in the prompt.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class NaturalVideoLLM(nn.Module):
         super().__init__()
         self.config = config
         text = llm.config.get_text_config()
-        layers = _decoder_layers(llm, text.num_hidden_layers)
+        layers = decoder_layers(llm, text.num_hidden_layers)
         if not config.fusion_layers or not all(0 <= i < len(layers) for i in config.fusion_layers):
             raise ValueError(f"fusion_layers {config.fusion_layers} do not fit an LLM of {len(layers)} layers")
         llm.requires_grad_(False)
@@ -217,9 +217,16 @@ class NaturalVideoLLM(nn.Module):
         """Run the temporal encoder."""
         return SeenFace(self.temporal_encoder(face), face.times, face.present)
 
-    def match(self, ids: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
+    def match(
+        self,
+        ids: Tensor,
+        pieces: Tensor,
+        query_times: Tensor,
+        face: SeenFace,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Contrastive loss between tokens ids [batch, tokens] and the face at their times, see `ContrastiveHead`."""
-        return self.contrastive(self.llm.get_input_embeddings()(ids), pieces, query_times, face)
+        return self.contrastive(ids, self.llm.get_input_embeddings()(ids), pieces, query_times, face, gather)
 
     def look_as_matched(self) -> None:
         """Let every block begin with the attention that matching has taught: what to look at need not be learned
@@ -331,7 +338,8 @@ def default_fusion_layers(num_hidden_layers: int) -> tuple[int, ...]:
     return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, 4)) or (num_hidden_layers - 1,)
 
 
-def _decoder_layers(llm: PreTrainedModel, count: int) -> nn.ModuleList:
+def decoder_layers(llm: PreTrainedModel, count: int) -> nn.ModuleList:
+    """The LLM's list of `count` layers."""
     for module in llm.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
