@@ -36,8 +36,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise _no_such_llm(name, error) from error
 
 
-def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
-    """The LLM called `name` (the default's name, a folder, a Hub id) on this machine's best device.
+def load_base_llm(name: str = assets.DEFAULT_LLM, dtype: torch.dtype | None = None) -> BaseLLM:
+    """The LLM called `name` (the default's name, a folder, a Hub id) on this machine's best device, in the precision
+    that suits it unless `dtype` says otherwise.
 
     Raises:
         UserError: there is no such model.
@@ -46,7 +47,7 @@ def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
     folder = assets.llm_folder(name)
     disable_progress_bar()  # weights of this size load at once, and stdout and stderr are ours
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(device))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device))
         sha256 = _weights_sha256(folder)
     except (OSError, ValueError) as error:
         raise _no_such_llm(name, error) from error
@@ -92,7 +93,7 @@ def _no_such_llm(name: str, error: Exception) -> UserError:
     return UserError(f"no language model {name!r}{offline}: {reason}; give a folder, a Hub id or leave it out")
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
     """Adapter in the LLM's own precision for training; weights stay float32."""
-    dtype = pick_dtype(device)
+    dtype = dtype or pick_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -6,6 +6,7 @@ in seconds instead of by position in the prompt.
 
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,9 +233,16 @@ class NaturalVideoLLM(nn.Module):
         """Run the temporal encoder."""
         return SeenFace(self.temporal_encoder(face), face.times, face.present)
 
-    def match(self, ids: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
+    def match(
+        self,
+        ids: Tensor,
+        pieces: Tensor,
+        query_times: Tensor,
+        face: SeenFace,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Contrastive loss between tokens ids [batch, tokens] and the face at their times, see `ContrastiveHead`."""
-        return self.contrastive(self.llm.get_input_embeddings()(ids), pieces, query_times, face)
+        return self.contrastive(ids, self.llm.get_input_embeddings()(ids), pieces, query_times, face, gather)
 
     def react(self, out: FusionOutput, keep: Tensor, query_times: Tensor, face: Face, future: Face) -> Reaction:
         """What the face does after the positions `keep` [batch, tokens] of a pass, and what was expected of it.
@@ -348,9 +356,10 @@ def read_config(folder: Path) -> FusionConfig:
     return FusionConfig(**{**fields, "fusion_layers": tuple(fields["fusion_layers"])})
 
 
-def default_fusion_layers(num_hidden_layers: int) -> tuple[int, ...]:
-    """Every fourth layer of the upper half: the lower half reads words, and needs no gradient while training."""
-    return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, 4)) or (num_hidden_layers - 1,)
+def default_fusion_layers(num_hidden_layers: int, every: int = 4) -> tuple[int, ...]:
+    """Every fourth (or `every`-th) layer of the upper half: the lower half reads words, and needs no gradient while
+    training."""
+    return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, every)) or (num_hidden_layers - 1,)
 
 
 def decoder_layers(llm: PreTrainedModel) -> nn.ModuleList:

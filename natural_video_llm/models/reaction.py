@@ -35,12 +35,14 @@ class Reaction:
     relaxed: Tensor
     known: Tensor
 
-    @property
-    def loss(self) -> Tensor:
-        """Mean squared error over what is known; 0 where nothing is."""
-        if not self.known.any():
-            return self.predicted.sum() * 0.0
-        return (self.predicted - self.actual)[self.known].square().mean()
+    def loss(self, moments: int | None = None) -> Tensor:
+        """Mean squared error over what is known; 0 where nothing is.
+
+        `moments` is how many the mean is over, known or not, where these are a part of them: the parts' losses then
+        add up to the whole's.
+        """
+        total = ((self.predicted - self.actual).square().mean(-1) * self.known).sum()
+        return total / (self.known.sum().clamp(min=1) if moments is None else moments * len(HORIZONS_S))
 
     def squared_errors(self) -> dict[str, Tensor]:
         """By who expected it: mean squared error over components [moments, horizons], 0 where it is not known."""

@@ -15,8 +15,8 @@ from natural_video_llm.sessions.latents import Latents, latents_file, save_laten
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
     Example,
+    batch_at,
     collate,
-    epochs,
     fold_sessions,
     load_examples,
     split_sessions,
@@ -136,13 +136,18 @@ def test_faces_are_cut_by_time_and_padded(tmp_path: Path, chat: ChatFormat) -> N
 
 
 def test_every_epoch_holds_every_example_once() -> None:
-    batches = epochs(12, 4, seed=3)
-    first, second = ([next(batches) for _ in range(3)] for _ in range(2))
+    first, second = ([batch_at(step, 12, 4, seed=3) for step in range(e, e + 3)] for e in (0, 3))
     assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(12))
     assert np.concatenate(first).tolist() != np.concatenate(second).tolist()
-    again = epochs(12, 4, seed=3)
-    assert next(again).tolist() == first[0].tolist()
-    assert len(next(epochs(3, 8, seed=0))) == 3, "fewer examples than a batch are one batch"
+    assert batch_at(2, 12, 4, seed=3).tolist() == first[2].tolist(), "a step is what it is whatever came before"
+    assert batch_at(0, 12, 4, seed=4).tolist() != first[0].tolist()
+
+
+def test_epochs_that_batches_do_not_divide_are_whole_all_the_same() -> None:
+    row = np.concatenate([batch_at(step, 5, 3, seed=0) for step in range(10)])
+    for epoch in range(6):
+        assert sorted(row[5 * epoch : 5 * epoch + 5]) == list(range(5))
+    assert len(batch_at(7, 3, 8, seed=0)) == 8, "a batch may hold several epochs"
 
 
 def test_people_are_never_on_both_sides(tmp_path: Path, chat: ChatFormat) -> None:
