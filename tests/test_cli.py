@@ -15,7 +15,7 @@ from natural_video_llm.sessions.folder import find_sessions
 
 NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
 BUILT = (
-    *("sample", "import", "extract", "align", "train", "eval", "chat"),
+    *("sample", "import", "extract", "align", "train", "eval", "export", "chat"),
     *("capture video", "capture text", "capture both"),
 )
 PLANNED = (

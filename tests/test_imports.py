@@ -33,6 +33,7 @@ ALLOWED = {
     "stop_signals": set(),
     "workers": set(),
     "assets": {"errors"},
+    "export": {"checkpoint", "errors", "models", "training"},
     "checkpoint": {"assets", "device", "errors", "models", "tokenization"},
 }
 

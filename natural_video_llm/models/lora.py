@@ -48,6 +48,7 @@ def remove_lora(llm: PreTrainedModel) -> None:
         for name, child in parent.named_children():
             if isinstance(child, BaseTunerLayer):
                 setattr(parent, name, child.get_base_layer())
+    llm.__dict__.pop("peft_config", None)
 
 
 def _tuned(llm: PreTrainedModel) -> list[BaseTunerLayer]:

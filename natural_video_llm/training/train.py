@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +39,13 @@ from natural_video_llm.training.dataset import (
 )
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
+from natural_video_llm.training.model_card import RUN_FILE, data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.trainer import Progress, Setting, Trainer, part_name
 
 __all__ = ["RUN_FILE", "Progress", "Report", "train"]
 
-RUN_FILE = "run.json"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -78,11 +79,12 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
 
 @dataclass(frozen=True)
 class _Split:
-    """Where one model and its twin are written, and what they are trained and tested on."""
+    """Where one model and its twin are written, what they are trained and tested on, and how much that is."""
 
     out: Path
     train_ids: set[str]
     test_ids: set[str]
+    data: dict[str, Any]
 
 
 class _Run:
@@ -184,6 +186,7 @@ class _Run:
                 model.detach()
         if self._processes.is_main:
             _write_run_file(split, options, trained=True)
+            write_card(split.out, evidence=None)
 
     def _train_one(self, trainer: Trainer, out: Path, begun: Checkpoint | None) -> None:
         """Train one model and write it; an interrupt writes what there is before it goes on up."""
@@ -217,10 +220,15 @@ class _Run:
 
 
 def _splits(sessions: Sequence[Session], options: TrainOptions) -> list[_Split]:
-    if not options.folds:
-        return [_Split(options.out, *split_sessions(sessions, options.test_share, options.seed))]
-    parts = fold_sessions(sessions, options.folds, options.seed)
-    return [_Split(options.out / f"fold_{i}", *part) for i, part in enumerate(parts)]
+    if options.folds:
+        parts = fold_sessions(sessions, options.folds, options.seed)
+        outs = [options.out / f"fold_{i}" for i in range(options.folds)]
+    else:
+        parts, outs = [split_sessions(sessions, options.test_share, options.seed)], [options.out]
+    return [
+        _Split(out, train, test, data_facts([s for s in sessions if s.start.session_id in train]))
+        for out, (train, test) in zip(outs, parts, strict=True)
+    ]
 
 
 def _left_out(examples: Sequence[Example], options: TrainOptions) -> tuple[list[Example], list[Example]]:
@@ -305,6 +313,7 @@ def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None
         "train": sorted(split.train_ids),
         "test": sorted(split.test_ids),
         "trained": trained,
+        "data": split.data,
     }
     try:
         split.out.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ def test_from_a_folder_to_a_reply_and_back(base: BaseLLM, tmp_path: Path) -> Non
     with torch.no_grad():
         assert torch.equal(base.model(ids, use_cache=False).logits, plain)
     assert [n for n, _ in base.model.named_modules()] == [n for n, _ in untouched.named_modules()]
+    assert vars(base.model).keys() == vars(untouched).keys()
 
 
 def _prompt(base: BaseLLM) -> TimedTokens:
