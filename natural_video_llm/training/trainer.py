@@ -269,7 +269,7 @@ class Trainer:
                 loss = model.match(batch.labels, batch.pieces, batch.query_times, seen, self._processes.gather)
             share = loss / self._processes.count
             figures["contrastive"] = self._backward(options.contrastive_weight * share) / options.contrastive_weight
-        if seen.encodings.grad is not None:
+        if seen.encodings.grad is not None and encoded.encodings.requires_grad:
             encoded.encodings.backward(seen.encodings.grad)
         return figures
 
