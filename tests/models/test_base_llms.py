@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES, LATENT_SIZE, make_face, make_model
+from tiny_llms import FAMILIES, LATENT_SIZE, make_face, make_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, MambaConfig, PreTrainedModel
 

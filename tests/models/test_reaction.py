@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import VOCABULARY, make_face, make_llm, make_model
+from tiny_llms import VOCABULARY, make_face, make_llm, make_model
 from torch import Tensor
 
 from natural_video_llm.models.face import Face, SeenFace

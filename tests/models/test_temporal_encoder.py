@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import LATENT_SIZE, make_face
+from tiny_llms import LATENT_SIZE, make_face
 from torch import Tensor
 
 from natural_video_llm.models.face import Face
