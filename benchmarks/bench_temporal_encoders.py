@@ -4,10 +4,10 @@ r"""What the temporal encoders and the losses are worth: each trained alike on t
     nvllm import GRID_SPEAKER grid && nvllm extract grid && nvllm align grid
     python benchmarks/bench_temporal_encoders.py demo/sessions work --grid grid
 
-On sample data the figure is choice bits on held-out people and messages (2.58 at best among six replies); on GRID, where
-one person speaks, bits a word that the right face saves over none and over the same face half a second late, each clip
-read by the model of the fold that did not train on it. Intervals are of `nvllm eval`. A run that is there already is
-evaluated again, not trained again: an interrupted benchmark goes on where it was.
+On sample data the figure is choice bits on held-out people and messages (2.58 at best among six replies); on GRID,
+where one person speaks, bits a word that the right face saves over none and over the same face half a second late, each
+clip read by the model of the fold that did not train on it. Intervals are of `nvllm eval`. A run that is there already
+is evaluated again, not trained again: an interrupted benchmark goes on where it was.
 """
 
 import argparse

@@ -11,10 +11,11 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.capture.options import BothOptions, VideoOptions
-from natural_video_llm.console import bar, console, emit, working
+from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
 from natural_video_llm.stop_signals import on_stop_signals
+from natural_video_llm.training.config_file import with_config
 from natural_video_llm.training.options import TrainOptions
 
 _CORES = os.cpu_count() or 1
@@ -153,6 +154,9 @@ def align(
 def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
     """Train an adapter on aligned sessions, and its text-only twin.
 
+    Ctrl-C stops after the step in hand, with a checkpoint for --resume. Several processes train one model together:
+    `accelerate launch --num_processes 2 -m natural_video_llm train …`, or `torchrun` in the same way on CPUs.
+
     Args:
         options: what to train, on what, for how long.
         json: progress as JSON lines.
@@ -160,15 +164,35 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
     from natural_video_llm.training.train import Progress
     from natural_video_llm.training.train import train as run_training
 
-    with bar("training", json) as progress:
+    asked: list[bool] = []
+    begun = False
+
+    def stop() -> None:
+        """Before the first step, and when asked again, at once; else after the step in hand."""
+        if asked or not begun:
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    with bar("training", json) as progress, on_stop_signals(stop):
 
         def report(now: Progress) -> None:
             note = f"{now.part}: {now.bits:.2f} bits, {now.left_s / 60:.1f} min left"
             progress.update(now.step, now.steps, note, part=now.part, bits=now.bits, left_s=now.left_s)
 
-        run_training(options, report)
+        def should_stop() -> bool:
+            nonlocal begun
+            begun = True
+            return bool(asked)
+
+        held_out = run_training(options, report, should_stop)
+    if not is_main_process():
+        return
+    if not held_out:
+        lost = "nothing was held out, so that nothing can show whether the face is used"
+        print(f"nvllm: {options.out}: {lost}", file=sys.stderr)
     if not json:
-        console.print(f"trained: {options.out} (next: nvllm eval {options.out})", markup=False, soft_wrap=True)
+        then = f"nvllm eval {options.out}" if held_out else f"nvllm chat {options.out}"
+        console.print(f"trained: {options.out} (next: {then})", markup=False, soft_wrap=True)
 
 
 def eval_(run: Positional[Path], json: bool = False) -> None:
@@ -335,6 +359,8 @@ def main() -> None:
     if " ".join(arguments[:2]) in VERBS:  # a verb of two words
         arguments[:2] = [" ".join(arguments[:2])]
     try:
+        if arguments[:1] == ["train"]:
+            arguments[1:] = with_config(arguments[1:])
         tyro.extras.subcommand_cli_from_dict(
             VERBS,
             args=arguments,
@@ -343,8 +369,10 @@ def main() -> None:
             "evaluate, talk.",
         )
     except UserError as error:
-        print(f"nvllm: {error}", file=sys.stderr)
+        if is_main_process():
+            print(f"nvllm: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("nvllm: stopped", file=sys.stderr)
+        if is_main_process():
+            print("nvllm: stopped", file=sys.stderr)
         raise SystemExit(130) from None

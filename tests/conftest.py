@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from natural_video_llm import assets
 from natural_video_llm.capture.sample_speaker import write_sample_sessions
+from natural_video_llm.checkpoint import load_tokenizer
 
 FACES_DIR = Path(__file__).resolve().parents[2] / "shared" / "faces"
 
@@ -28,6 +31,19 @@ def face_task_file() -> Path:
 def llm_dir() -> str:
     """The real default LLM, fetched into the user's cache on first use."""
     return assets.llm_folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(llm_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LLM of two layers with the real tokenizer, on disk."""
+    folder = tmp_path_factory.mktemp("llm")
+    tokenizer = load_tokenizer(llm_dir)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.3, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -244,10 +244,8 @@ class Batch:
     def texts(self, first: int, last: int, tokens: int) -> "Batch":
         """Rows [first, last), of which none is longer than `tokens`, without the padding that longer rows needed; the
         face stays as it is."""
-        return Batch(*(getattr(self, f)[first:last, :tokens] for f in _TEXT_FIELDS), self.face)
-
-
-_TEXT_FIELDS = ("ids", "labels", "query_times", "mask", "pieces")
+        fields = {name: value for name, value in vars(self).items() if name != "face"}
+        return Batch(**{name: value[first:last, :tokens] for name, value in fields.items()}, face=self.face)
 
 
 def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int) -> Batch:

@@ -137,7 +137,7 @@ class Trainer:
 
     def _optimise(self, phase: _Phase, begun: Checkpoint | None) -> None:
         schedule = warm_up_and_decay(phase.optimiser, phase.steps)
-        parts = {"optimiser": phase.optimiser, "schedule": schedule, "scaler": self._scaler}
+        parts: dict[str, Any] = {"optimiser": phase.optimiser, "schedule": schedule, "scaler": self._scaler}
         first = 0
         if begun is not None:
             first = begun.position.step

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from natural_video_llm.checkpoint import load_tokenizer
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.sessions.aligned import AlignedUtterance, write_aligned
@@ -23,11 +22,6 @@ from natural_video_llm.training.dataset import (
 )
 
 WINDOW_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def chat(llm_dir: str) -> ChatFormat:
-    return ChatFormat(load_tokenizer(llm_dir))
 
 
 def make_session(
