@@ -11,6 +11,7 @@ RUN/
 
 import errno
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -132,6 +133,9 @@ class _Run:
     def _examples(self, sessions: Sequence[Session], base: BaseLLM, config: FusionConfig) -> list[Example]:
         """All examples, their faces mapped from files that the main process writes and then takes away."""
         options, store = self._options, FaceStore(self._options.out / ".faces")
+        chat = ChatFormat(base.tokenizer)
+        if chat.notice and self._processes.is_main:
+            print(f"nvllm: {base.name}: {chat.notice}", file=sys.stderr)
         try:
             if self._processes.is_main:
                 store.write(load_tracks(sessions, options.encoder, config.neutral_memory_s))
@@ -143,7 +147,7 @@ class _Run:
                 store.clear()
         return load_examples(
             sessions,
-            ChatFormat(base.tokenizer),
+            chat,
             tokenizer_sha256(base.tokenizer),
             options.encoder,
             config.neutral_memory_s,

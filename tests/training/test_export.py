@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from test_train import chat, options, sessions, tiny_llm  # noqa: F401 - fixtures
+from runs import options
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from natural_video_llm.checkpoint import load_run
@@ -19,8 +19,8 @@ from natural_video_llm.training.train import train
 
 @pytest.fixture(scope="module")
 def run(
-    sessions: Path,  # noqa: F811
-    tiny_llm: Path,  # noqa: F811
+    sessions: Path,
+    tiny_llm: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 from rich.console import Console
-from test_train import chat, options, sessions, tiny_llm  # noqa: F401 - fixtures
+from runs import options
 from transformers import LlamaConfig
 
 from natural_video_llm.assets import DEFAULT_LLM
@@ -71,8 +71,8 @@ def test_consents_are_told_without_telling_of_anybody(tmp_path: Path, monkeypatc
 
 
 def test_a_run_has_a_card_and_an_evaluated_one_its_evidence(
-    sessions: Path,  # noqa: F811
-    tiny_llm: Path,  # noqa: F811
+    sessions: Path,
+    tiny_llm: Path,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
