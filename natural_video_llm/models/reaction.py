@@ -84,7 +84,8 @@ class ReactionHead(nn.Module):
     """Text and face so far → the face HORIZONS_S seconds later, as a change of its basis components.
 
     The change is taken of the latents as they are: relative to the person's neutral it would hold the drift of that
-    neutral too. The last layer starts at zero: before it has learned anything, a face stays as it is.
+    neutral too. Before it has learned anything a face goes back to its neutral: of those who know nothing of text and
+    time that one is hard to beat, so that what is learned is what comes on top.
     """
 
     def __init__(self, hidden_size: int, face_size: int, components: int, size: int = 128):
@@ -93,6 +94,7 @@ class ReactionHead(nn.Module):
         self.text = nn.Sequential(nn.LayerNorm(hidden_size), nn.Linear(hidden_size, size))
         self.face = nn.Linear(face_size, size)
         self.movement = nn.Linear(2 * components, size)
+        self.relaxing = nn.Parameter(torch.ones(len(HORIZONS_S), components))
         last = nn.Linear(size, len(HORIZONS_S) * components)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -114,12 +116,13 @@ class ReactionHead(nn.Module):
             # Of how the face is, only what is relative to the neutral: nothing follows from its build.
             movement = self.movement(torch.cat([relative, now.slope], dim=-1))
             mixed = movement + self.face(now.encoding) + self.text(moments.hidden.float())
-            predicted = self.out(mixed).unflatten(-1, (len(HORIZONS_S), self.components))
+            relaxed = -relative[:, None]
+            predicted = self.relaxing * relaxed + self.out(mixed).unflatten(-1, (len(HORIZONS_S), self.components))
             return Reaction(
                 actual=later - as_is[:, None],
                 predicted=predicted,
                 continued=now.slope[:, None] * horizons.float()[:, None],
-                relaxed=-relative[:, None].expand_as(predicted),
+                relaxed=relaxed.expand_as(predicted),
                 known=known & now.seen[:, None],
             )
 

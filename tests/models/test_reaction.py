@@ -69,11 +69,11 @@ def test_what_happened_and_what_the_baselines_expected_by_hand() -> None:
     assert reaction.loss(moments=4) == pytest.approx(float(errors["model"].mean()) / 2, rel=1e-5)
 
 
-def test_untrained_it_says_that_a_face_stays_as_it_is() -> None:
+def test_untrained_it_says_that_a_face_goes_back_to_its_neutral() -> None:
     torch.manual_seed(0)
     reaction = react(ReactionHead(HIDDEN, FACE_SIZE, COMPONENTS), [1.0], moving(), moving())
-    assert torch.equal(reaction.predicted, torch.zeros(1, len(HORIZONS_S), COMPONENTS))
-    assert torch.equal(reaction.squared_errors()["model"], reaction.squared_errors()["stays as it is"])
+    assert torch.equal(reaction.predicted, reaction.relaxed)
+    assert not torch.equal(reaction.predicted, torch.zeros(1, len(HORIZONS_S), COMPONENTS))
 
 
 def test_only_what_came_before_a_moment_is_used_for_its_prediction() -> None:
