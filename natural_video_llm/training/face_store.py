@@ -5,6 +5,7 @@ FOLDER/
 └── …
 """
 
+import io
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +39,7 @@ class FaceStore:
             self.folder.mkdir(parents=True)
             for number, track in enumerate(tracks):
                 for part in _PARTS:
-                    np.save(self.folder / f"{number:06d}.{part}.npy", getattr(track, part))
+                    _save(self.folder / f"{number:06d}.{part}.npy", getattr(track, part))
         except OSError as error:
             self.clear()
             raise UserError(
@@ -58,3 +59,10 @@ class FaceStore:
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """As `np.save`, which, given a file, passes over a disk that is full."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
