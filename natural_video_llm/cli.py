@@ -244,6 +244,20 @@ def eval_(run: Positional[Path], json: bool = False) -> None:
         console.print(f"figures: {run / 'eval.json'}", markup=False, soft_wrap=True)
 
 
+def export(run: Positional[Path], out: Positional[Path]) -> None:
+    """Write a run as a plain Hugging Face model with LoRA merged in, the adapter and a model card beside it.
+
+    Args:
+        run: a run folder.
+        out: the folder to write.
+    """
+    from natural_video_llm.export import export as export_run
+
+    with working("exporting"):
+        export_run(run, out)
+    console.print(f"exported: {out} (talk to it: nvllm chat {out / 'adapter'})", markup=False, soft_wrap=True)
+
+
 def chat(
     run: Positional[Path],
     camera: int = 0,
@@ -394,6 +408,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "align": align,
     "train": train,
     "eval": eval_,
+    "export": export,
     "chat": chat,
     "capture video": capture_video,
     "capture text": capture_text,

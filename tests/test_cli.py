@@ -15,7 +15,7 @@ from natural_video_llm.sessions.folder import find_sessions
 
 NVLLM = (sys.executable, "-m", "natural_video_llm")
 BUILT = (
-    *("sample", "import", "extract", "align", "train", "eval", "chat"),
+    *("sample", "import", "extract", "align", "train", "eval", "export", "chat"),
     *("capture video", "capture text", "capture both"),
     *("sessions list", "sessions show", "sessions export", "sessions import", "sessions delete"),
     "doctor",

@@ -34,6 +34,7 @@ ALLOWED = {
     "workers": set(),
     "assets": {"errors"},
     "doctor": {"assets", "capture", "device", "errors", "preprocessing.encoders"},
+    "export": {"checkpoint", "errors", "models", "training"},
     "checkpoint": {"assets", "device", "errors", "models", "tokenization"},
 }
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from natural_video_llm.models.face import SeenFace
-from natural_video_llm.models.temporal_encoder import RelativeTime, TimedAttention
+from natural_video_llm.models.timed_attention import RelativeTime, TimedAttention
 
 
 def next_token_loss(logits: Tensor, labels: Tensor, tokens: int | None = None) -> Tensor:

@@ -88,6 +88,11 @@ class Example:
         queries = self.query_times
         return (track or self.track).between(queries.min() - memory_s, queries.max())
 
+    def ahead(self, seconds: float) -> FaceTrack:
+        """The stretch of the face from the first prediction on, up to `seconds` after the last."""
+        first_s, last_s = self.target_span_s
+        return self.track.between(first_s, last_s + seconds)
+
 
 def load_examples(
     sessions: Sequence[Session],
@@ -258,10 +263,11 @@ def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int
         # No example has more pieces than a row has tokens, so that the numbers of two examples never meet.
         own = torch.from_numpy(example.pieces[1:])
         pieces[row, : length - 1] = torch.where(own >= 0, own + row * tokens, -1)
-    return Batch(ids[:, :-1], ids[:, 1:], times, mask, pieces, _collate_faces(faces))
+    return Batch(ids[:, :-1], ids[:, 1:], times, mask, pieces, collate_faces(faces))
 
 
-def _collate_faces(faces: Sequence[FaceTrack]) -> Face:
+def collate_faces(faces: Sequence[FaceTrack]) -> Face:
+    """Stretches as a batch, padded on the right with frames without a face."""
     frames, count = max(len(f.times) for f in faces), len(faces)
     latents = np.zeros((count, frames, faces[0].latents.shape[1]), np.float16)
     times = np.zeros((count, frames))

@@ -40,6 +40,11 @@ class TrainOptions:
         time_jitter_s: each example's face is moved by up to this much either way.
         window_s: how far back a token sees, in seconds; the temporal encoder's layers look a third of that back.
         context_turns: earlier turns shown before the last message.
+        temporal_encoder: what makes encodings of single frames into those of a face that moves.
+        reaction_weight: weight of the loss of predicting the face 0.5, 1 and 2 s ahead; 0 leaves it out.
+        fusion_layers: the LLM's layers before which a block looks at the face, counted from 0; every fourth of the
+            upper half by default. The layers below the first one are run once a text.
+        fusion_every: every n-th of the upper half instead.
         lora_rank: LoRA on the LLM's upper layers; 0 keeps it frozen.
         test_share: share of people held out (of sessions where there is one person), unless the data marks its own; 0
             trains on all and leaves nothing to evaluate with.
@@ -78,6 +83,10 @@ class TrainOptions:
     time_jitter_s: float = 0.04
     window_s: float = 3.0
     context_turns: int = 2
+    temporal_encoder: Literal["mean", "max", "attention", "gru", "transformer"] = "transformer"
+    reaction_weight: float = 0.0
+    fusion_layers: tuple[int, ...] = ()
+    fusion_every: int = 4
     lora_rank: int = 0
     test_share: float = 0.25
     folds: int = 0

@@ -95,7 +95,7 @@ class Processes:
             return
         plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
         settings = {"reshard_after_forward": plugin.reshard_after_forward, "offload_policy": plugin.cpu_offload}
-        layers = decoder_layers(llm, llm.config.get_text_config().num_hidden_layers)
+        layers = decoder_layers(llm)
         inside = {p for layer in layers for p in layer.parameters()}
         for layer in layers:
             fully_shard(layer, **settings)

@@ -11,9 +11,11 @@ RUN/
 
 import errno
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +40,13 @@ from natural_video_llm.training.dataset import (
 )
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
+from natural_video_llm.training.model_card import RUN_FILE, data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.trainer import Progress, Setting, Trainer, part_name
 
 __all__ = ["RUN_FILE", "Progress", "Report", "train"]
 
-RUN_FILE = "run.json"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -78,11 +80,12 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
 
 @dataclass(frozen=True)
 class _Split:
-    """Where one model and its twin are written, and what they are trained and tested on."""
+    """Where one model and its twin are written, what they are trained and tested on, and how much that is."""
 
     out: Path
     train_ids: set[str]
     test_ids: set[str]
+    data: dict[str, Any]
 
 
 class _Run:
@@ -130,6 +133,9 @@ class _Run:
     def _examples(self, sessions: Sequence[Session], base: BaseLLM, config: FusionConfig) -> list[Example]:
         """All examples, their faces mapped from files that the main process writes and then takes away."""
         options, store = self._options, FaceStore(self._options.out / ".faces")
+        chat = ChatFormat(base.tokenizer)
+        if chat.notice and self._processes.is_main:
+            print(f"nvllm: {base.name}: {chat.notice}", file=sys.stderr)
         try:
             if self._processes.is_main:
                 store.write(load_tracks(sessions, options.encoder, config.neutral_memory_s))
@@ -141,7 +147,7 @@ class _Run:
                 store.clear()
         return load_examples(
             sessions,
-            ChatFormat(base.tokenizer),
+            chat,
             tokenizer_sha256(base.tokenizer),
             options.encoder,
             config.neutral_memory_s,
@@ -172,7 +178,8 @@ class _Run:
                 continue
             out = split.out / "twin" if twin else split.out
             torch.manual_seed(options.seed)
-            model = NaturalVideoLLM(base.model, config).to(base.model.device)
+            own = replace(config, reaction=config.reaction and not twin)  # it needs a face
+            model = NaturalVideoLLM(base.model, own).to(base.model.device)
             log = self._log(out, at)
             try:
                 self._prepare(model, trained_on)
@@ -183,6 +190,7 @@ class _Run:
                 model.detach()
         if self._processes.is_main:
             _write_run_file(split, options, trained=True)
+            write_card(split.out, evidence=None)
 
     def _train_one(self, trainer: Trainer, out: Path, begun: Checkpoint | None) -> None:
         """Train one model and write it; an interrupt writes what there is before it goes on up."""
@@ -216,10 +224,15 @@ class _Run:
 
 
 def _splits(sessions: Sequence[Session], options: TrainOptions) -> list[_Split]:
-    if not options.folds:
-        return [_Split(options.out, *split_sessions(sessions, options.test_share, options.seed))]
-    parts = fold_sessions(sessions, options.folds, options.seed)
-    return [_Split(options.out / f"fold_{i}", *part) for i, part in enumerate(parts)]
+    if options.folds:
+        parts = fold_sessions(sessions, options.folds, options.seed)
+        outs = [options.out / f"fold_{i}" for i in range(options.folds)]
+    else:
+        parts, outs = [split_sessions(sessions, options.test_share, options.seed)], [options.out]
+    return [
+        _Split(out, train, test, data_facts([s for s in sessions if s.start.session_id in train]))
+        for out, (train, test) in zip(outs, parts, strict=True)
+    ]
 
 
 def _left_out(examples: Sequence[Example], options: TrainOptions) -> tuple[list[Example], list[Example]]:
@@ -250,11 +263,21 @@ def _fusion_config(base: BaseLLM, session: Session, options: TrainOptions) -> Fu
         encoder=latents.encoder,
         encoder_sha256=latents.encoder_sha256,
         latent_size=2 * latents.latents.shape[1],
-        fusion_layers=default_fusion_layers(base.model.config.get_text_config().num_hidden_layers),
+        fusion_layers=_fusion_layers(base, options),
         window_s=options.window_s,
         reach_s=options.window_s / 3,
         lora_rank=options.lora_rank,
+        temporal_encoder=options.temporal_encoder,
+        reaction=options.reaction_weight > 0,
     )
+
+
+def _fusion_layers(base: BaseLLM, options: TrainOptions) -> tuple[int, ...]:
+    count = base.model.config.get_text_config().num_hidden_layers
+    chosen = tuple(sorted(set(options.fusion_layers)))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < count:
+        raise UserError(f"--fusion-layers {chosen}: {base.name} has the layers 0 to {count - 1}")
+    return chosen or default_fusion_layers(count, options.fusion_every)
 
 
 def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000) -> torch.Tensor:
@@ -274,6 +297,7 @@ def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000)
 def _check(options: TrainOptions) -> None:
     least = {"steps": 0, "match_steps": 0, "batch_size": 1, "micro_batch_size": 0, "save_every": 1, "patience": 1}
     least |= {"validate_every": 0, "text_cache_mb": 0, "folds": 0, "lora_rank": 0, "context_turns": 0}
+    least |= {"fusion_every": 1, "reaction_weight": 0, "contrastive_weight": 0}
     for name, value in least.items():
         if getattr(options, name) < value:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be {value} or more")
@@ -293,6 +317,7 @@ def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None
         "train": sorted(split.train_ids),
         "test": sorted(split.test_ids),
         "trained": trained,
+        "data": split.data,
     }
     try:
         split.out.mkdir(parents=True, exist_ok=True)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from natural_video_llm.checkpoint import autocast
 from natural_video_llm.errors import UserError
-from natural_video_llm.models.face import SeenFace
+from natural_video_llm.models.face import Face, SeenFace
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.loss import next_token_loss
+from natural_video_llm.models.reaction import HORIZONS_S, TOLERANCE_S
 from natural_video_llm.preprocessing.encoders import mirror_of
 from natural_video_llm.training.checkpoints import Checkpoint, Position, Standing
-from natural_video_llm.training.dataset import Batch, Example, FaceTrack, batch_at, collate, no_face
+from natural_video_llm.training.dataset import Batch, Example, FaceTrack, batch_at, collate, collate_faces, no_face
 from natural_video_llm.training.metrics import Log
 from natural_video_llm.training.optimiser import fitting_optimiser, matching_optimiser, warm_up_and_decay
 from natural_video_llm.training.options import TrainOptions
@@ -105,6 +106,7 @@ class Trainer:
         self._device = model.absence.device
         self._read = self._reader()
         self._mirror = mirror_of(model.config.encoder)
+        self._reacts = bool(self.options.reaction_weight) and not twin
         self._standing = Standing()
         self._best: dict[str, Tensor] | None = None
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=setting.dtype == torch.float16)
@@ -232,7 +234,8 @@ class Trainer:
         faces = []
         for place, example in mine:
             first_s, last_s = example.target_span_s
-            faces.append(self._varied(example.track.between(first_s - memory_s, last_s), self._chance(step, place)))
+            vary = self._variation(self._chance(step, place))
+            faces.append(vary(example.track.between(first_s - memory_s, last_s)))
         batch = collate([e for _, e in mine], faces, self._setting.pad_id).to(self._device)
         with autocast(self._device, self._setting.dtype):
             face = model.encode(batch.face)
@@ -246,28 +249,40 @@ class Trainer:
         """
         options, model = self.options, self.model
         examples = [e for _, e in mine]
-        faces = [self._training_face(e, self._chance(step, place)) for place, e in mine]
+        faces, ahead = zip(*(self._training_faces(e, self._chance(step, place)) for place, e in mine), strict=True)
         batch = collate(examples, faces, self._setting.pad_id).to(self._device)
+        future = collate_faces(ahead).to(self._device) if self._reacts else None
         with autocast(self._device, self._setting.dtype):
             encoded = model.encode(batch.face)
         seen = SeenFace(encoded.encodings.detach().requires_grad_(), encoded.times, encoded.present)
         figures = {"bits_per_token": torch.zeros((), device=self._device)}
+        if self._reacts:
+            figures["reaction"] = torch.zeros((), device=self._device)
         for part in _cut(len(mine), options.micro_batch_size):
-            loss = self._language_loss(examples, batch, seen, part, tokens)
-            figures["bits_per_token"] += self._backward(loss) / math.log(2)
+            language, reaction = self._losses(examples, batch, seen, part, tokens, future)
+            self._backward(language + options.reaction_weight * reaction)
+            figures["bits_per_token"] += language.detach().float() / math.log(2)
+            if self._reacts:
+                figures["reaction"] += reaction.detach()
         if not self._twin and options.contrastive_weight:
             with autocast(self._device, self._setting.dtype):
                 loss = model.match(batch.labels, batch.pieces, batch.query_times, seen, self._processes.gather)
             share = loss / self._processes.count
             figures["contrastive"] = self._backward(options.contrastive_weight * share) / options.contrastive_weight
-        if seen.encodings.grad is not None:
+        if seen.encodings.grad is not None and encoded.encodings.requires_grad:
             encoded.encodings.backward(seen.encodings.grad)
         return figures
 
-    def _language_loss(
-        self, examples: list[Example], batch: Batch, seen: SeenFace, part: tuple[int, int], tokens: int
-    ) -> Tensor:
-        """Sum of the next-token losses of the rows [first, last), over `tokens`."""
+    def _losses(
+        self,
+        examples: list[Example],
+        batch: Batch,
+        seen: SeenFace,
+        part: tuple[int, int],
+        tokens: int,
+        future: Face | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the next-token and, with a `future`, the reaction losses of the rows [first, last), over `tokens`."""
         first, last = part
         texts = batch.texts(first, last, max(len(e.ids) for e in examples[first:last]))
         face = SeenFace(seen.encodings[first:last], seen.times[first:last], seen.present[first:last])
@@ -280,7 +295,11 @@ class Trainer:
                 attention_mask=texts.mask,
                 keep=texts.keep,
             )
-            return next_token_loss(out.logits, texts.labels[texts.keep], tokens)
+            language = next_token_loss(out.logits, texts.labels[texts.keep], tokens)
+        if future is None:
+            return language, torch.zeros((), device=self._device)
+        now, later = batch.face.part(first, last), future.part(first, last)
+        return language, self.model.react(out, texts.keep, texts.query_times, now, later).loss(tokens)
 
     def _backward(self, loss: Tensor) -> Tensor:
         if loss.requires_grad:
@@ -310,23 +329,27 @@ class Trainer:
             batch = collate(part, faces, self._setting.pad_id).to(self._device)
             with autocast(self._device, self._setting.dtype):
                 seen = self.model.encode(batch.face)
-            total += float(self._language_loss(part, batch, seen, (0, len(part)), tokens))
+            total += float(self._losses(part, batch, seen, (0, len(part)), tokens)[0])
         return total / math.log(2)
 
     def _chance(self, step: int, place: int) -> np.random.Generator:
         """What varies an example's face: the same however the batch is cut."""
         return np.random.default_rng((self.options.seed, 1, step, place))
 
-    def _training_face(self, example: Example, chance: np.random.Generator) -> FaceTrack:
-        """The example's own face, varied, or withheld."""
+    def _training_faces(self, example: Example, chance: np.random.Generator) -> tuple[FaceTrack, FaceTrack]:
+        """The example's own face, varied, or withheld; and what it does afterwards, for the reaction loss alone."""
         withheld = chance.random() < self.options.face_dropout
-        return no_face(example) if withheld or self._twin else self._varied(example.seen(self.model.memory_s), chance)
+        if withheld or self._twin:
+            return no_face(example), no_face(example)
+        vary = self._variation(chance)
+        return vary(example.seen(self.model.memory_s)), vary(example.ahead(max(HORIZONS_S) + TOLERANCE_S))
 
-    def _varied(self, face: FaceTrack, chance: np.random.Generator) -> FaceTrack:
+    def _variation(self, chance: np.random.Generator) -> Callable[[FaceTrack], FaceTrack]:
         """The same face a little earlier or later, and as often as not seen in a mirror."""
         limit_s = self.options.time_jitter_s
-        face = face.later(chance.uniform(-limit_s, limit_s))
-        return face.mirrored(self._mirror) if self._mirror and chance.random() < 0.5 else face
+        seconds = chance.uniform(-limit_s, limit_s)
+        mirror = self._mirror if self._mirror and chance.random() < 0.5 else None
+        return lambda face: face.later(seconds).mirrored(mirror) if mirror else face.later(seconds)
 
     def _reader(self) -> ReadTexts | None:
         """What keeps the texts' hidden states; none where that was declined, or where the layers' weights are parted

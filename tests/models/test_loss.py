@@ -10,7 +10,7 @@ from torch import Tensor
 
 from natural_video_llm.models.face import SeenFace
 from natural_video_llm.models.loss import ContrastiveHead, next_token_loss, token_log_probs
-from natural_video_llm.models.temporal_encoder import RelativeTime
+from natural_video_llm.models.timed_attention import RelativeTime
 
 TEXT_SIZE, FACE_SIZE, WINDOW_S = 16, 12, 2.0
 TOKENS, FRAMES = 3, 20
