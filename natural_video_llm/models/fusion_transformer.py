@@ -24,6 +24,7 @@ from natural_video_llm.models.temporal_encoder import make_temporal_encoder
 from natural_video_llm.models.timed_attention import RelativeTime, TimedAttention
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "adapter.safetensors"
+_RELEVANT = 2.0  # before anything is learned the face matters nearly everywhere: sigmoid(2) = 0.88
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,11 @@ class FusionOutput(NamedTuple):
 
 
 class FusionBlock(nn.Module):
-    """x + gate * feed-forward(attention of x to the face); the gate starts at zero.
+    """x + gate * relevance(x) * feed-forward(attention of x to the face); the gate starts at zero.
 
     Flamingo's feed-forward reads the text as well. Ours reads only what was seen: with a few hundred utterances the
-    other learns them by heart, and the face with them.
+    other learns them by heart, and the face with them. Of the text it takes one number a token, how much the face
+    matters there, so that words which have nothing to do with it can stay as they are.
     """
 
     def __init__(self, hidden_size: int, face_size: int, heads: int, time: RelativeTime):
@@ -89,12 +91,17 @@ class FusionBlock(nn.Module):
             nn.Linear(2 * face_size, hidden_size),
         )
         self.gate = nn.Parameter(torch.zeros(1))
+        self.relevance = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.relevance.weight)
+        nn.init.constant_(self.relevance.bias, _RELEVANT)
 
     def forward(self, hidden: Tensor, sight: "_Sight") -> Tensor:
         """hidden [batch, tokens, hidden_size] -> same"""
         x = hidden.float()
-        seen = self.attention(self.norm(x), sight.keys, sight.time_features, sight.visible)
-        return (x + self.gate.tanh() * self.feed_forward(seen)).to(hidden.dtype)
+        normed = self.norm(x)
+        seen = self.attention(normed, sight.keys, sight.time_features, sight.visible)
+        weight = self.gate.tanh() * self.relevance(normed).sigmoid()
+        return (x + weight * self.feed_forward(seen)).to(hidden.dtype)
 
 
 class _ReachedFusion(Exception):  # noqa: N818 - it is no error, it ends a forward pass early

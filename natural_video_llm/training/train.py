@@ -43,7 +43,8 @@ from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
 from natural_video_llm.training.model_card import RUN_FILE, data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.processes import Processes
-from natural_video_llm.training.trainer import Progress, Setting, Trainer, part_name
+from natural_video_llm.training.setting import Progress, Setting
+from natural_video_llm.training.trainer import Trainer, part_name
 
 __all__ = ["RUN_FILE", "Progress", "Report", "train"]
 

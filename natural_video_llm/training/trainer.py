@@ -25,9 +25,9 @@ from natural_video_llm.training.checkpoints import Checkpoint, Position, Standin
 from natural_video_llm.training.dataset import Batch, Example, FaceTrack, batch_at, collate, collate_faces, no_face
 from natural_video_llm.training.metrics import Log
 from natural_video_llm.training.optimiser import fitting_optimiser, matching_optimiser, warm_up_and_decay
-from natural_video_llm.training.options import TrainOptions
-from natural_video_llm.training.processes import Processes
+from natural_video_llm.training.own_text import OwnText
 from natural_video_llm.training.read_texts import ReadTexts
+from natural_video_llm.training.setting import Progress, Setting
 
 MATCH, FIT = "match", "fit"
 _MATCH_BATCHES = 4  # matching takes so many times the batch: it is cheap, and more counterexamples teach more
@@ -38,37 +38,6 @@ def part_name(phase: str, twin: bool = False) -> str:
     if phase == MATCH:
         return "matching faces and words"
     return "text-only twin" if twin else "model"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training is: what is being trained, step of steps, loss in bits (a token; a pair while matching), seconds
-    left for this part."""
-
-    part: str
-    step: int
-    steps: int
-    bits: float
-    left_s: float
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What all models of a run have in common.
-
-    Args:
-        report: told of every step, in the main process.
-        should_stop: asked after every step, in every process; where one says yes all stop, by KeyboardInterrupt.
-        save: writes a checkpoint, in the main process.
-    """
-
-    options: TrainOptions
-    processes: Processes
-    pad_id: int
-    dtype: torch.dtype
-    report: Callable[[Progress], None]
-    should_stop: Callable[[], bool]
-    save: Callable[[Checkpoint], None]
 
 
 @dataclass(frozen=True)
@@ -106,6 +75,7 @@ class Trainer:
         self._device = model.absence.device
         self._read = self._reader()
         self._mirror = mirror_of(model.config.encoder)
+        self._own_text: OwnText | None = None
         self._reacts = bool(self.options.reaction_weight) and not twin
         self._standing = Standing()
         self._best: dict[str, Tensor] | None = None
@@ -129,6 +99,8 @@ class Trainer:
             optimiser = matching_optimiser(model, options)
             self._optimise(_Phase(MATCH, part_name(MATCH), options.match_steps, size, optimiser), begun)
             model.look_as_matched()
+        if options.own_text_weight:
+            self._own_text = OwnText(model, options.seed, self._read is not None)
         optimiser = fitting_optimiser(model, options, matches)
         phase = _Phase(FIT, part_name(FIT, self._twin), options.steps, options.batch_size, optimiser)
         self._optimise(phase, begun if at == FIT else None)
@@ -264,6 +236,8 @@ class Trainer:
             figures["bits_per_token"] += language.detach().float() / math.log(2)
             if self._reacts:
                 figures["reaction"] += reaction.detach()
+        if self._own_text is not None:
+            figures["own_text_bits"] = self._keep_own_text(self._own_text, mine, batch, seen, step) / math.log(2)
         if not self._twin and options.contrastive_weight:
             with autocast(self._device, self._setting.dtype):
                 loss = model.match(batch.labels, batch.pieces, batch.query_times, seen, self._processes.gather)
@@ -272,6 +246,21 @@ class Trainer:
         if seen.encodings.grad is not None and encoded.encodings.requires_grad:
             encoded.encodings.backward(seen.encodings.grad)
         return figures
+
+    def _keep_own_text(
+        self, own_text: OwnText, mine: list[tuple[int, Example]], batch: Batch, seen: SeenFace, step: int
+    ) -> Tensor:
+        """A text of the LLM's own under the face of each place of the batch; their mean loss in nats."""
+        size = len(mine) * self._processes.count
+        texts = [(step * size + place) % len(own_text) for place, _ in mine]
+        ends_s, weight = batch.query_times.amax(1), self.options.own_text_weight
+        total = torch.zeros((), device=self._device)
+        for first, last in _cut(len(mine), self.options.micro_batch_size):
+            face = SeenFace(seen.encodings[first:last], seen.times[first:last], seen.present[first:last])
+            with autocast(self._device, self._setting.dtype):
+                loss = own_text.loss(texts[first:last], face, ends_s[first:last])
+            total += self._backward(weight * loss / size) / weight
+        return total
 
     def _losses(
         self,

@@ -39,6 +39,7 @@ def show_other_faces(folder: Path, seed: int) -> None:
 
 def options(sessions: Path, out: Path, llm: Path, **changed: object) -> TrainOptions:
     small = {"match_steps": 2, "steps": 2, "batch_size": 4, "encoder": "points", "llm": str(llm), "test_share": 0.34}
+    small["own_text_weight"] = 0.0  # sampling it takes seconds
     return TrainOptions(sessions=sessions, out=out, **{**small, **changed})
 
 

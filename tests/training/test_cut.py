@@ -20,6 +20,7 @@ from natural_video_llm.training.trainer import _cut
 
 # Without what is drawn for a tensor as a whole; each example's own chance (mirror, shift, withheld) stays.
 EQUAL = {"batch_size": 8, "match_steps": 3, "steps": 3, "face_noise": 0.0, "text_dropout": 0.0, "precision": "fp32"}
+EQUAL |= {"own_text_weight": 0.3}
 
 
 @pytest.fixture(scope="module")
