@@ -34,9 +34,9 @@ class TrainOptions:
         precision: of the LLM and of what is computed; the adapter's weights are kept in float32. auto takes bf16 where
             the machine computes it.
         contrastive_weight: weight of the utterance-face contrastive loss; 0 leaves it out.
+        text_dropout: in that loss, share of each word's numbers that are dropped.
         own_text_weight: weight of keeping the LLM's own text as likely as it was, whatever the face does; 0 leaves it
             out.
-        text_dropout: in that loss, share of each word's numbers that are dropped.
         face_dropout: share of training examples whose face is withheld.
         face_noise: noise on the faces while training, in standard deviations of a component of movement.
         time_jitter_s: each example's face is moved by up to this much either way.
@@ -79,8 +79,8 @@ class TrainOptions:
     clip_norm: float = 1.0
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     contrastive_weight: float = 0.1
-    own_text_weight: float = 0.3
     text_dropout: float = 0.5
+    own_text_weight: float = 0.3
     face_dropout: float = 0.15
     face_noise: float = 0.3
     time_jitter_s: float = 0.04
