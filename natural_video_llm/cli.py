@@ -11,7 +11,7 @@ from queue import SimpleQueue
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
-from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
+from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
@@ -259,7 +259,7 @@ def export(run: Positional[Path], out: Positional[Path]) -> None:
 
 
 def chat(
-    run: Positional[Path],
+    run: Positional[Path] = Path(STARTER),
     camera: int = 0,
     video: Path | None = None,
     say: UseAppendAction[tuple[str, ...]] = (),
@@ -272,7 +272,7 @@ def chat(
     """Talk to a run in the terminal; every word is written with the newest face in view.
 
     Args:
-        run: a run folder.
+        run: a run folder; "starter" is the adapter that comes with the package, trained on sample speakers alone.
         camera: number of the camera.
         video: a file in the camera's place, played at its own speed.
         say: a message to send in place of the keyboard; give it again for the next one.

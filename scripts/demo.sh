@@ -12,8 +12,8 @@ nvllm sample "$folder/sessions" $sample_options
 # Video → latents; then every token gets its time and its stretch of them.
 nvllm extract "$folder/sessions"
 nvllm align "$folder/sessions"
-# The model and its text-only twin. The sample messages have nothing to do with each other: no earlier turns.
-nvllm train "$folder/sessions" --out "$folder/run" --context-turns 0 $train_options
+# The model and its text-only twin.
+nvllm train "$folder/sessions" --out "$folder/run" --config "$(dirname "$0")/starter.toml" $train_options
 # Does the face matter, and is it the right face at the right time?
 nvllm eval "$folder/run"
 
