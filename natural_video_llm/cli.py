@@ -13,7 +13,7 @@ from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.capture.options import BothOptions, VideoOptions
 from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
+from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions, PretrainOptions
 from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.options import TrainOptions
 
@@ -119,6 +119,30 @@ def _extract(options: ExtractOptions, json: bool) -> None:
             progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
     if latents and not seen:
         raise UserError(f"{sessions}: no face in any of {latents} latents; check light, distance and camera")
+
+
+def pretrain_encoder(options: OmitArgPrefixes[PretrainOptions], json: bool = False) -> None:
+    """Learn a video encoder of one's own from face crops, without labels: what is hidden is told from what is shown.
+
+    Args:
+        options: from what, to where, how large and for how long.
+        json: progress and what was learned as JSON lines.
+    """
+    from natural_video_llm.preprocessing.pretrain_encoder import PretrainProgress, pretrain, summary
+
+    with bar("pretraining", json) as progress:
+
+        def report(now: PretrainProgress) -> None:
+            note = now.part if now.loss is None else f"{now.part}: loss {now.loss:.2f}"
+            progress.update(now.done, now.total, note, part=now.part, loss=now.loss)
+
+        record = pretrain(options, report)
+    if json:
+        emit(**record)
+    else:
+        console.print(summary(record), markup=False, highlight=False, soft_wrap=True)
+        next_ = f"nvllm extract {options.sessions} --encoder {record['encoder']}"
+        console.print(f"learned: {options.out} (next: {next_})", markup=False, highlight=False, soft_wrap=True)
 
 
 def align(
@@ -298,6 +322,7 @@ def _later(what: str) -> Callable[[], None]:
 VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "import": import_,
+    "pretrain-encoder": pretrain_encoder,
     "extract": extract,
     "align": align,
     "train": train,

@@ -1,6 +1,6 @@
 """Sessions → examples → batches."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from natural_video_llm.models.face import Face, PersonNeutral
 from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import load_session_latents
+from natural_video_llm.sessions.split import person_of
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,6 @@ def _turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndar
     return target
 
 
-def person_of(session: Session) -> str:
-    """Who is filmed: sessions of one person must not be split between training and test."""
-    return session.start.person or session.start.session_id
-
-
 def _check_alignment(session: Session, utterances: list[AlignedUtterance], tokenizer_sha256: str, encoder: str) -> None:
     for utterance in utterances[:1]:
         if utterance.tokenizer_sha256 != tokenizer_sha256 or utterance.encoder != encoder:
@@ -250,48 +246,3 @@ def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
         for start in range(0, count - count % batch_size or count, batch_size):
             yield order[start : start + batch_size]
         epoch += 1
-
-
-def split_sessions(sessions: Sequence[Session], test_share: float, seed: int) -> tuple[set[str], set[str]]:
-    """Ids of the training and the test sessions: as the data marks them, else by person, else by session.
-
-    Raises:
-        UserError: one session only, so nothing could be held out.
-    """
-    if any(s.start.split for s in sessions):
-        marked = {part: {s.start.session_id for s in sessions if s.start.split == part} for part in ("train", "test")}
-        return marked["train"], marked["test"]
-    groups = session_groups(sessions)
-    count = min(max(1, round(test_share * len(groups))), len(groups) - 1)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    return _train_and_test(groups, order[:count])
-
-
-def fold_sessions(sessions: Sequence[Session], folds: int, seed: int) -> list[tuple[set[str], set[str]]]:
-    """(training, test) session ids for each of `folds` folds; every group is tested exactly once."""
-    groups = session_groups(sessions)
-    if folds > len(groups):
-        raise UserError(f"{folds} folds, but the data has only {len(groups)} people (or sessions) to hold out")
-    order = np.random.default_rng(seed).permutation(len(groups))
-    return [_train_and_test(groups, part) for part in np.array_split(order, folds)]
-
-
-def session_groups(sessions: Sequence[Session]) -> list[set[str]]:
-    """Session ids that must stay together: those of one person; each session by itself where there is one person."""
-    people: dict[str, set[str]] = {}
-    for session in sessions:
-        people.setdefault(person_of(session), set()).add(session.start.session_id)
-    groups = list(people.values())
-    if len(groups) == 1:
-        groups = [{session_id} for session_id in sorted(groups[0])]
-    if len(groups) < 2:
-        raise UserError("one session only: nothing can be held out for testing; record at least one more")
-    return groups
-
-
-def _train_and_test(groups: list[set[str]], test: Iterable[int]) -> tuple[set[str], set[str]]:
-    chosen = set(test)
-    return (
-        set().union(*(g for i, g in enumerate(groups) if i not in chosen)),
-        set().union(*(g for i, g in enumerate(groups) if i in chosen)),
-    )

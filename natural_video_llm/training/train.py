@@ -28,16 +28,15 @@ from natural_video_llm.models.loss import next_token_loss
 from natural_video_llm.preprocessing.encoders import mirror_of, parse_encoder
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
+from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
     Example,
     FaceTrack,
     collate,
     epochs,
-    fold_sessions,
     load_examples,
     no_face,
-    split_sessions,
 )
 from natural_video_llm.training.metrics import MetricsLog
 from natural_video_llm.training.options import TrainOptions

@@ -1,0 +1,335 @@
+"""Recordings → a video encoder of one's own, without labels: a small VideoMAE on face crops.
+
+FOLDER/
+├── config.json, model.safetensors, preprocessor_config.json   what transformers' AutoModel reads
+├── pretraining.json                                            options, who was held out, what was learned
+└── metrics.jsonl                                               one line a step
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEImageProcessorPil,
+    get_cosine_schedule_with_warmup,
+)
+
+from natural_video_llm.device import pick_device, pick_dtype
+from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.encoders import parse_encoder
+from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
+from natural_video_llm.preprocessing.encoders.runner import first_line
+from natural_video_llm.preprocessing.face_clips import CroppedSegment, CropStore, crop_segments, draw_videos
+from natural_video_llm.preprocessing.masked_video import Hidden, hide_later, hide_places
+from natural_video_llm.preprocessing.options import PretrainOptions
+from natural_video_llm.sessions.folder import find_sessions
+from natural_video_llm.sessions.split import split_sessions
+
+RECORD_FILE = "pretraining.json"
+METRICS_FILE = "metrics.jsonl"
+HIDDEN = ("later", "places")
+
+_PATCHES_A_SIDE = 8
+_PICTURES_JOINED = 2
+_HEAD_SIZE = 32
+_DECODER_LAYERS = 2
+# Of pixels between 0 and 1; the processor that is saved beside the model says the same to whoever uses it.
+_MEAN, _STD = 0.5, 0.25
+_GREY_LEVELS = 255
+_SAMPLED_CLIPS = 512
+
+
+@dataclass(frozen=True)
+class PretrainProgress:
+    """Where it is: `done` of `total` segments (cropping faces) or steps (learning). `loss` is the mean squared error
+    of a batch, 1 for what is known without a net."""
+
+    part: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+Report = Callable[[PretrainProgress], None]
+
+
+def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
+    """Learn an encoder from the sessions that `options` name; returns what is written to `pretraining.json`.
+
+    An interrupt while it learns saves what there is before it goes on up. Crops are never left behind.
+
+    Raises:
+        UserError: an option has no usable value; `out` holds a model or cannot be written; there is no session, no face
+            or nobody to hold out; a video cannot be read; the loss is no number any more.
+    """
+    config, device = _config(options), _device(options.device)
+    _check_free(options.out)
+    sessions = find_sessions(options.sessions)
+    split = dict(zip(("train", "test"), split_sessions(sessions, options.test_share, options.seed), strict=True))
+    videos = draw_videos(sessions, options.side_px, options.cache_gb * 1e9, options.seed)
+    with CropStore(options.out, options.side_px) as store:
+
+        def tell(done: int) -> None:
+            report(PretrainProgress("cropping faces", done, len(videos)))
+
+        segments = crop_segments(videos, store, options.side_px, options.workers, tell)
+        clips = {part: Clips(store.crops, segments, ids, options, device) for part, ids in split.items()}
+        _check_clips(clips, options, len(store.crops))
+        record = {
+            "encoder": encoder_name(options.out, options.window_s),
+            "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
+            **{part: {"sessions": sorted(ids), "clips": len(clips[part])} for part, ids in split.items()},
+        }
+        learner = Learner(config, clips["train"], options)
+        try:
+            learner.fit(report)
+        except KeyboardInterrupt:
+            _save(learner, options, record | {"steps_done": learner.steps_done})
+            raise
+        record |= {"steps_done": learner.steps_done, "held_out": learner.measure(clips["test"])}
+        _save(learner, options, record)
+    return record
+
+
+def encoder_name(folder: Path, window_s: float) -> str:
+    """What `--encoder` takes for the model in `folder`."""
+    return str(parse_encoder(f"videomae:{folder},window_s={float(window_s)}"))
+
+
+class Clips:
+    """The clips of some sessions, as the model takes them.
+
+    Args:
+        crops: [n, side, side, 3] uint8, all that there are.
+        segments: which of them follow each other.
+        session_ids: whose clips.
+        options: pictures a clip and its length in seconds.
+        device: where the clips are wanted.
+    """
+
+    def __init__(
+        self,
+        crops: np.ndarray,
+        segments: Sequence[CroppedSegment],
+        session_ids: Collection[str],
+        options: PretrainOptions,
+        device: torch.device,
+    ):
+        own = [s.clips(options.pictures, options.window_s) for s in segments if s.session_id in session_ids]
+        self._rows = np.concatenate([np.zeros((0, options.pictures), np.int64), *own])
+        self._crops, self.device = crops, device
+        self._rules = PictureRules.from_settings(_processor(options).to_dict(), "of one's own")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, numbers: np.ndarray) -> Tensor:
+        """[n, pictures, 3, side, side] float32 of the clips with these numbers."""
+        return torch.from_numpy(self._rules(self._crops[self._rows[numbers]])).to(self.device)
+
+    def spread(self, most: int) -> np.ndarray:
+        """Numbers of at most `most` clips, evenly spread over all."""
+        return np.unique(np.linspace(0, len(self) - 1, most).astype(np.int64))
+
+
+class Learner:
+    """A model and what it learns from: every other batch hides later pictures, the others hide places.
+
+    Args:
+        config: of the model.
+        clips: to learn from.
+        options: how long and how fast.
+    """
+
+    def __init__(self, config: VideoMAEConfig, clips: Clips, options: PretrainOptions):
+        torch.manual_seed(options.seed)
+        self.model = VideoMAEForPreTraining(config).to(clips.device)
+        self.steps_done = 0
+        self._clips, self._options = clips, options
+        self._rng = np.random.default_rng((options.seed, 1))
+        batches = list(_batches(clips.spread(_SAMPLED_CLIPS), options.batch_size))
+        self._average_face = torch.stack([clips[b].mean(dim=(0, 1)) for b in batches]).mean(dim=0)
+        # The model speaks in units of how far truth is from what is known, so that both tasks weigh the same.
+        self._unit = {
+            kind: float(np.mean([_squared_error(h.known, h.truth) for h in self._hide_all(clips, batches, kind)]))
+            ** 0.5
+            for kind in HIDDEN
+        }
+
+    def fit(self, report: Report) -> None:
+        """Take all steps.
+
+        Raises:
+            UserError: the loss is no number any more.
+        """
+        options, device = self._options, self._clips.device
+        optimiser = torch.optim.AdamW(
+            self.model.parameters(), options.learning_rate, (0.9, 0.95), weight_decay=options.weight_decay
+        )
+        schedule = get_cosine_schedule_with_warmup(optimiser, options.steps // 20, options.steps)
+        self.model.train()
+        with (options.out / METRICS_FILE).open("w", encoding="utf-8") as lines:
+            for step in range(1, options.steps + 1):
+                kind = HIDDEN[step % len(HIDDEN)]
+                # On a CPU without units for it bfloat16 is slower than float32.
+                with torch.autocast(device.type, pick_dtype(device), enabled=device.type == "cuda"):
+                    loss = self._loss(kind)
+                if not torch.isfinite(loss):
+                    raise UserError(
+                        f"the loss became {loss.item()} at step {step}; lower --learning-rate (now "
+                        f"{options.learning_rate:g})"
+                    )
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                rate = float(schedule.get_last_lr()[0])
+                optimiser.step()
+                schedule.step()
+                self.steps_done = step
+                line = {"step": step, "hidden": kind, "loss": loss.item(), "learning_rate": rate}
+                lines.write(json.dumps(line) + "\n")
+                lines.flush()
+                report(PretrainProgress("learning", step, options.steps, line["loss"]))
+
+    def _loss(self, kind: str) -> Tensor:
+        """Of a batch of clips drawn at random, as often as not seen in a mirror."""
+        clips = self._clips[self._rng.integers(len(self._clips), size=self._options.batch_size)]
+        average_face = self._average_face
+        if self._rng.random() < 0.5:
+            clips, average_face = clips.flip(-1), average_face.flip(-1)
+        hidden = self._hide(kind, clips, average_face, self._rng)
+        asked = (hidden.truth - hidden.known) / self._unit[kind]
+        return nn.functional.mse_loss(hidden.ask(self.model).float(), asked)
+
+    def _hide(self, kind: str, clips: Tensor, average_face: Tensor, rng: np.random.Generator) -> Hidden:
+        if kind == "later":
+            return hide_later(clips, self.model.config)
+        return hide_places(clips, self.model.config, average_face, rng)
+
+    def _hide_all(self, clips: Clips, batches: Iterable[np.ndarray], kind: str) -> Iterator[Hidden]:
+        """Batches with the same parts hidden each time."""
+        rng = np.random.default_rng((self._options.seed, 2))
+        return (self._hide(kind, clips[batch], self._average_face, rng) for batch in batches)
+
+    @torch.inference_mode()
+    def measure(self, clips: Clips) -> dict[str, dict[str, float]]:
+        """How far off the model is on other people's clips, and how far off is what needs no model: for each way of
+        hiding the root mean squared error of the hidden pixels, in grey levels (of 255)."""
+        self.model.eval()
+        batches = list(_batches(clips.spread(_SAMPLED_CLIPS), self._options.batch_size))
+        found: dict[str, dict[str, float]] = {}
+        for kind in HIDDEN:
+            sums: dict[str, float] = {}
+            count = 0
+            for hidden in self._hide_all(clips, batches, kind):
+                guesses = {"model": hidden.known + self._unit[kind] * hidden.ask(self.model)}
+                guesses["average face"] = hidden.of(self._average_face)
+                if kind == "later":
+                    guesses["last frame"] = hidden.known
+                    guesses["mean frame"] = hidden.of(hidden.shown_mean)
+                for name, guess in guesses.items():
+                    sums[name] = sums.get(name, 0.0) + len(guess) * _squared_error(guess, hidden.truth)
+                count += len(hidden.clips)
+            found[kind] = {name: _GREY_LEVELS * _STD * (total / count) ** 0.5 for name, total in sums.items()}
+        return found
+
+
+def summary(record: dict[str, Any]) -> str:
+    """What `pretrain` found, in lines for a person."""
+    held_out = record["held_out"]
+    if held_out is None:
+        return "nobody was held out, so nothing says how well it has learned"
+    lines = [f"error on {record['test']['clips']} clips of held-out people, in grey levels (of 255):"]
+    for kind, errors in held_out.items():
+        others = ", ".join(f"{name} {error:.1f}" for name, error in errors.items() if name != "model")
+        lines.append(f"  hidden {kind}: model {errors['model']:.1f}; {others}")
+    return "\n".join(lines)
+
+
+def _batches(numbers: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (numbers[i : i + size] for i in range(0, len(numbers), size))
+
+
+def _squared_error(guess: Tensor, truth: Tensor) -> float:
+    return float((guess - truth).square().mean())
+
+
+def _config(options: PretrainOptions) -> VideoMAEConfig:
+    """Raises UserError where the sizes do not fit each other."""
+    for name, unit in (
+        ("side_px", _PATCHES_A_SIDE),
+        ("pictures", 2 * _PICTURES_JOINED),
+        ("hidden_size", 2 * _HEAD_SIZE),
+    ):
+        value = getattr(options, name)
+        if value < unit or value % unit:
+            raise UserError(f"--{name.replace('_', '-')} must be a multiple of {unit}, not {value}")
+    for name in ("window_s", "layers", "steps", "batch_size", "learning_rate", "cache_gb"):
+        if not getattr(options, name) > 0:
+            raise UserError(f"--{name.replace('_', '-')} must be above zero, not {getattr(options, name)}")
+    hidden, decoder = options.hidden_size, options.hidden_size // 2
+    return VideoMAEConfig(
+        image_size=options.side_px,
+        patch_size=options.side_px // _PATCHES_A_SIDE,
+        num_frames=options.pictures,
+        tubelet_size=_PICTURES_JOINED,
+        hidden_size=hidden,
+        num_hidden_layers=options.layers,
+        num_attention_heads=hidden // _HEAD_SIZE,
+        intermediate_size=4 * hidden,
+        decoder_hidden_size=decoder,
+        decoder_num_hidden_layers=_DECODER_LAYERS,
+        decoder_num_attention_heads=decoder // _HEAD_SIZE,
+        decoder_intermediate_size=4 * decoder,
+        use_mean_pooling=False,  # ends with a normalisation, so that tokens are of one size
+        norm_pix_loss=False,
+        window_s=options.window_s,  # not VideoMAE's own: what the clips lasted
+    )
+
+
+def _processor(options: PretrainOptions) -> VideoMAEImageProcessorPil:
+    side = {"height": options.side_px, "width": options.side_px}
+    return VideoMAEImageProcessorPil(size=side, do_center_crop=False, image_mean=[_MEAN] * 3, image_std=[_STD] * 3)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name) if name else pick_device()
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used here: {first_line(error)}") from error
+    return device
+
+
+def _check_free(out: Path) -> None:
+    for file in ("config.json", RECORD_FILE):
+        if (out / file).exists():
+            raise UserError(f"{out} holds a model already ({file}); choose another --out or delete it")
+
+
+def _check_clips(clips: dict[str, Clips], options: PretrainOptions, crops: int) -> None:
+    if not crops:
+        raise UserError(f"{options.sessions}: no face in any video; check light, distance and camera")
+    for part, words in (("train", "learn from"), ("test", "hold out")):
+        if not len(clips[part]):
+            raise UserError(
+                f"{options.sessions}: no stretch of {options.window_s:g} s that shows a face to {words}; record more, "
+                "lower --window-s or change --seed"
+            )
+
+
+def _save(learner: Learner, options: PretrainOptions, record: dict[str, Any]) -> None:
+    try:
+        learner.model.save_pretrained(options.out)
+        _processor(options).save_pretrained(options.out)
+        (options.out / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{options.out} cannot be written ({error}); free disk space, run again") from error
