@@ -69,13 +69,21 @@ def hide_places(clips: Tensor, config: VideoMAEConfig, average_face: Tensor, rng
 
 
 def _places(config: VideoMAEConfig) -> int:
-    return (config.image_size // config.patch_size) ** 2
+    side, patch = _side_and_patch(config)
+    return (side // patch) ** 2
+
+
+def _side_and_patch(config: VideoMAEConfig) -> tuple[int, int]:
+    side, patch = config.image_size, config.patch_size
+    assert isinstance(side, int)
+    assert isinstance(patch, int)
+    return side, patch
 
 
 def _hidden_patches(clips: Tensor, mask: Tensor, config: VideoMAEConfig) -> Tensor:
     """[clips, hidden, numbers] of [clips, pictures, 3, side, side], in the order of VideoMAE's own labels."""
-    joined, patch = config.tubelet_size, config.patch_size
-    count, pictures, colours, side, _ = clips.shape
+    (side, patch), joined = _side_and_patch(config), config.tubelet_size
+    count, pictures, colours = clips.shape[:3]
     cut = clips.reshape(count, pictures // joined, joined, colours, side // patch, patch, side // patch, patch)
     patches = cut.permute(0, 1, 4, 6, 2, 5, 7, 3).flatten(4).flatten(1, 3)
     return patches[mask].view(count, -1, patches.shape[-1])

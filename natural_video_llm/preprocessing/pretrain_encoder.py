@@ -73,7 +73,8 @@ def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
     config, device = _config(options), _device(options.device)
     _check_free(options.out)
     sessions = find_sessions(options.sessions)
-    split = dict(zip(("train", "test"), split_sessions(sessions, options.test_share, options.seed), strict=True))
+    train_ids, test_ids = split_sessions(sessions, options.test_share, options.seed)
+    split: dict[str, Collection[str]] = {"train": train_ids, "test": test_ids}
     videos = draw_videos(sessions, options.side_px, options.cache_gb * 1e9, options.seed)
     with CropStore(options.out, options.side_px) as store:
 
@@ -151,7 +152,8 @@ class Learner:
 
     def __init__(self, config: VideoMAEConfig, clips: Clips, options: PretrainOptions):
         torch.manual_seed(options.seed)
-        self.model = VideoMAEForPreTraining(config).to(clips.device)
+        self.model = VideoMAEForPreTraining(config)
+        nn.Module.to(self.model, clips.device)  # the model's own `to` is typed for quantised weights only
         self.steps_done = 0
         self._clips, self._options = clips, options
         self._rng = np.random.default_rng((options.seed, 1))
@@ -197,7 +199,7 @@ class Learner:
                 line = {"step": step, "hidden": kind, "loss": loss.item(), "learning_rate": rate}
                 lines.write(json.dumps(line) + "\n")
                 lines.flush()
-                report(PretrainProgress("learning", step, options.steps, line["loss"]))
+                report(PretrainProgress("learning", step, options.steps, loss.item()))
 
     def _loss(self, kind: str) -> Tensor:
         """Of a batch of clips drawn at random, as often as not seen in a mirror."""
@@ -276,6 +278,8 @@ def _config(options: PretrainOptions) -> VideoMAEConfig:
         if not getattr(options, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above zero, not {getattr(options, name)}")
     hidden, decoder = options.hidden_size, options.hidden_size // 2
+    # Not VideoMAE's own: what the clips lasted.
+    own: dict[str, Any] = {"window_s": options.window_s}
     return VideoMAEConfig(
         image_size=options.side_px,
         patch_size=options.side_px // _PATCHES_A_SIDE,
@@ -291,7 +295,7 @@ def _config(options: PretrainOptions) -> VideoMAEConfig:
         decoder_intermediate_size=4 * decoder,
         use_mean_pooling=False,  # ends with a normalisation, so that tokens are of one size
         norm_pix_loss=False,
-        window_s=options.window_s,  # not VideoMAE's own: what the clips lasted
+        **own,
     )
 
 
