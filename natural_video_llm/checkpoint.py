@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -20,7 +20,8 @@ class BaseLLM:
     """A causal LM ready to be adapted.
 
     Args:
-        name: as the user gave it; `sha256` of its weight files, so that an adapter never meets other weights.
+        name: as the user gave it.
+        sha256: of its weight files as they were published, so that an adapter never meets other weights.
     """
 
     name: str
@@ -36,8 +37,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         raise _no_such_llm(name, error) from error
 
 
-def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
-    """The LLM called `name` (the default's name, a folder, a Hub id) on this machine's best device.
+def load_base_llm(name: str = assets.DEFAULT_LLM, dtype: torch.dtype | None = None) -> BaseLLM:
+    """The LLM called `name` (the default's name, a folder, a Hub id) on this machine's best device, in the precision
+    that suits it unless `dtype` says otherwise.
 
     Raises:
         UserError: there is no such model.
@@ -46,16 +48,16 @@ def load_base_llm(name: str = assets.DEFAULT_LLM) -> BaseLLM:
     folder = assets.llm_folder(name)
     disable_progress_bar()  # weights of this size load at once, and stdout and stderr are ours
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(device))
-        sha256 = _weights_sha256(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device))
+        sha256 = assets.pinned_sha256(name) or weights_sha256(folder)
     except (OSError, ValueError) as error:
         raise _no_such_llm(name, error) from error
     torch.nn.Module.to(model, device)  # the model's own `to` is typed for quantised weights only
     return BaseLLM(name, sha256, model.eval(), load_tokenizer(name))
 
 
-def load_run(run: Path) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:
-    """The adapted model of a run folder, and its tokenizer.
+def load_run(run: Path, dtype: torch.dtype | None = None) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:
+    """The adapted model of a run folder, and its tokenizer; `dtype` as for `load_base_llm`.
 
     Raises:
         UserError: `run` holds no adapter, or its base LLM is not to be had or has changed.
@@ -64,7 +66,7 @@ def load_run(run: Path) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:
         config = read_config(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run}: no trained model here ({CONFIG_FILE}: {error}); make one: nvllm train") from error
-    base = load_base_llm(config.base_llm)
+    base = load_base_llm(_base_beside(run, config.base_llm), dtype)
     if base.sha256 != config.base_llm_sha256:
         raise UserError(
             f"{run}: trained on {config.base_llm} with SHA-256 {config.base_llm_sha256}, but that model now has "
@@ -77,7 +79,19 @@ def load_run(run: Path) -> tuple[NaturalVideoLLM, PreTrainedTokenizerBase]:
     return model.to(pick_device()).eval(), base.tokenizer
 
 
-def _weights_sha256(folder: str) -> str:
+def base_dtype_of(run: Path) -> torch.dtype:
+    """The precision that a run's base LLM is stored in."""
+    name = _base_beside(run, read_config(run).base_llm)
+    return AutoConfig.from_pretrained(assets.llm_folder(name)).get_text_config().dtype or torch.float32
+
+
+def _base_beside(run: Path, base_llm: str) -> str:
+    """An export names its base LLM by where it lies from the adapter, so that the two can be moved together."""
+    return str((run / base_llm).resolve()) if base_llm in (".", "..") else base_llm
+
+
+def weights_sha256(folder: str) -> str:
+    """Of the weight files in `folder`, or of a Hub id in the cache."""
     config = cached_file(folder, "config.json")
     files = sorted(Path(str(config)).parent.glob("*.safetensors"))
     if not files:
@@ -92,7 +106,7 @@ def _no_such_llm(name: str, error: Exception) -> UserError:
     return UserError(f"no language model {name!r}{offline}: {reason}; give a folder, a Hub id or leave it out")
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype | None = None) -> torch.autocast:
     """Adapter in the LLM's own precision for training; weights stay float32."""
-    dtype = pick_dtype(device)
+    dtype = dtype or pick_dtype(device)
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

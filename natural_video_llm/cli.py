@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -10,11 +12,15 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
-from natural_video_llm.capture.options import BothOptions, VideoOptions
-from natural_video_llm.console import bar, console, emit, working
+from natural_video_llm.cli_capture import CAPTURE_VERBS
+from natural_video_llm.cli_sessions import SESSION_VERBS
+from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions, PretrainOptions
+from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
+from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
+from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
+from natural_video_llm.training.config_file import with_config
 from natural_video_llm.training.options import TrainOptions
 
 _CORES = os.cpu_count() or 1
@@ -61,22 +67,39 @@ def sample(
         )
 
 
-def import_(folder: Positional[Path], out: Positional[Path], person: str | None = None, json: bool = False) -> None:
-    """Turn clips with word timings into session folders, one a clip.
+def import_(
+    folder: Positional[Path],
+    out: Positional[Path],
+    layout: Layout | None = None,
+    person: str | None = None,
+    json: bool = False,
+) -> None:
+    """Turn other people's data into session folders; what is there already stays, so it can be interrupted.
 
-    A clip is a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools
-    write it), .vtt or .srt.
+    clips: a video beside a file of the same name: .align (GRID), .json (word-level, as Whisper tools write it),
+    .vtt or .srt; one session a clip. seamless (Seamless Interaction), candor, multidialog: the data set as it is
+    unpacked; one session for each filmed person of a conversation, with the words of both. parquet: made by
+    `sessions export`.
 
     Args:
-        folder: where the clips are.
+        folder: where the data is.
         out: folder for the sessions.
+        layout: how the data is laid out; found out by default.
         person: who is filmed in all of the clips; the folder's name by default.
         json: progress as JSON lines.
     """
-    from natural_video_llm.sessions.importers import import_clips
+    from natural_video_llm.sessions.importers import detect_layout, import_folder
 
-    with bar("clips", json) as progress:
-        import_clips(folder, out, person or folder.resolve().name, progress.update)
+    chosen = layout or detect_layout(folder)
+    if not json:
+        found = "" if layout else " (found by its files; --layout says otherwise)"
+        console.print(f"{folder}: {chosen}{found}", markup=False, highlight=False, soft_wrap=True)
+    with bar(chosen, json) as progress:
+        report = import_folder(folder, out, chosen, person, progress.update)
+    if json:
+        emit(layout=chosen, **asdict(report))
+    else:
+        console.print("\n".join(report.lines()), markup=False, highlight=False, soft_wrap=True)
 
 
 def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> None:
@@ -89,17 +112,20 @@ def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> Non
     if not options.watch:
         _extract(options, json)
         return
+    if options.ray is not None:
+        raise UserError("extract --watch works on this machine alone; leave --ray out, or leave --watch out")
     wake: SimpleQueue[str] = SimpleQueue()
     with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
         from natural_video_llm.preprocessing.encoders import Execution
         from natural_video_llm.preprocessing.watch_segments import watch_segments
 
         execution = Execution(options.device, options.dtype, options.onnx)
-        watch_segments(options.sessions, options.encoder, options.workers, execution, wake, json)
+        watch_segments(options.sessions, options.encoder, options.workers or _CORES, execution, wake, json)
 
 
 def _extract(options: ExtractOptions, json: bool) -> None:
     from natural_video_llm.preprocessing.encoders import Execution
+    from natural_video_llm.preprocessing.extract_video_latents import FailedSegmentsError
     from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
     from natural_video_llm.sessions.folder import find_sessions
 
@@ -110,13 +136,19 @@ def _extract(options: ExtractOptions, json: bool) -> None:
         raise UserError(f"{sessions}: no finished video segment; record or make sessions first")
     latents = seen = crowded = 0
     execution = Execution(options.device, options.dtype, options.onnx)
-    with bar("segments", json) as progress:
-        segments = extract_segments(found, options.encoder, options.workers, execution)
-        for done, segment in enumerate(segments, start=1):
-            latents, seen, crowded = latents + segment.latents, seen + segment.seen, crowded + segment.crowded
-            several = f", several faces in {crowded / latents:.1%}" if crowded else ""
-            note = f"face in {seen / max(latents, 1):.1%} of {latents} latents{several}"
-            progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
+    segments = extract_segments(found, options.encoder, options.workers, execution, options.ray)
+    try:
+        with bar("segments", json) as progress, closing(segments):
+            for done, segment in enumerate(segments, start=1):
+                latents, seen, crowded = latents + segment.latents, seen + segment.seen, crowded + segment.crowded
+                several = f", several faces in {crowded / latents:.1%}" if crowded else ""
+                note = f"face in {seen / max(latents, 1):.1%} of {latents} latents{several}"
+                progress.update(done, total, note, latents=latents, seen=seen, crowded=crowded)
+    except FailedSegmentsError as error:
+        if json:
+            for failed in error.failed:
+                emit(file=str(failed.video), error=failed.why)
+        raise
     if latents and not seen:
         raise UserError(f"{sessions}: no face in any of {latents} latents; check light, distance and camera")
 
@@ -140,9 +172,9 @@ def pretrain_encoder(options: OmitArgPrefixes[PretrainOptions], json: bool = Fal
     if json:
         emit(**record)
     else:
-        console.print(summary(record), markup=False, highlight=False, soft_wrap=True)
         next_ = f"nvllm extract {options.sessions} --encoder {record['encoder']}"
-        console.print(f"learned: {options.out} (next: {next_})", markup=False, highlight=False, soft_wrap=True)
+        told = f"{summary(record)}\nlearned: {options.out} (next: {next_})"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def align(
@@ -177,6 +209,9 @@ def align(
 def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
     """Train an adapter on aligned sessions, and its text-only twin.
 
+    Ctrl-C stops after the step in hand, with a checkpoint for --resume. Several processes train one model together:
+    `accelerate launch --num_processes 2 -m natural_video_llm train …`, or `torchrun` in the same way on CPUs.
+
     Args:
         options: what to train, on what, for how long.
         json: progress as JSON lines.
@@ -184,15 +219,35 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
     from natural_video_llm.training.train import Progress
     from natural_video_llm.training.train import train as run_training
 
-    with bar("training", json) as progress:
+    asked: list[bool] = []
+    begun = False
+
+    def stop() -> None:
+        """Before the first step, and when asked again, at once; else after the step in hand."""
+        if asked or not begun:
+            raise KeyboardInterrupt
+        asked.append(True)
+
+    with bar("training", json) as progress, on_stop_signals(stop):
 
         def report(now: Progress) -> None:
             note = f"{now.part}: {now.bits:.2f} bits, {now.left_s / 60:.1f} min left"
             progress.update(now.step, now.steps, note, part=now.part, bits=now.bits, left_s=now.left_s)
 
-        run_training(options, report)
+        def should_stop() -> bool:
+            nonlocal begun
+            begun = True
+            return bool(asked)
+
+        held_out = run_training(options, report, should_stop)
+    if not is_main_process():
+        return
+    if not held_out:
+        lost = "nothing was held out, so that nothing can show whether the face is used"
+        print(f"nvllm: {options.out}: {lost}", file=sys.stderr)
     if not json:
-        console.print(f"trained: {options.out} (next: nvllm eval {options.out})", markup=False, soft_wrap=True)
+        then = f"nvllm eval {options.out}" if held_out else f"nvllm chat {options.out}"
+        console.print(f"trained: {options.out} (next: {then})", markup=False, soft_wrap=True)
 
 
 def eval_(run: Positional[Path], json: bool = False) -> None:
@@ -214,6 +269,20 @@ def eval_(run: Positional[Path], json: bool = False) -> None:
         console.print(f"figures: {run / 'eval.json'}", markup=False, soft_wrap=True)
 
 
+def export(run: Positional[Path], out: Positional[Path]) -> None:
+    """Write a run as a plain Hugging Face model with LoRA merged in, the adapter and a model card beside it.
+
+    Args:
+        run: a run folder.
+        out: the folder to write.
+    """
+    from natural_video_llm.export import export as export_run
+
+    with working("exporting"):
+        export_run(run, out)
+    console.print(f"exported: {out} (talk to it: nvllm chat {out / 'adapter'})", markup=False, soft_wrap=True)
+
+
 def chat(
     run: Positional[Path],
     camera: int = 0,
@@ -221,6 +290,9 @@ def chat(
     say: UseAppendAction[tuple[str, ...]] = (),
     temperature: float = 0.7,
     seed: int = 0,
+    device: str | None = None,
+    dtype: str = "float32",
+    onnx: bool = False,
 ) -> None:
     """Talk to a run in the terminal; every word is written with the newest face in view.
 
@@ -231,81 +303,54 @@ def chat(
         say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
+        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
+        dtype: its precision: float32, bfloat16 or float16.
+        onnx: run it by ONNX Runtime.
     """
     from natural_video_llm.inference.realtime_interaction import talk
+    from natural_video_llm.preprocessing.encoders import Execution
 
-    talk(run, video if video is not None else camera, say, temperature, seed)
-
-
-def capture_video(folder: Positional[Path], options: OmitArgPrefixes[VideoOptions], json: bool = False) -> None:
-    """Record a camera into a session, every frame with its capture time; Ctrl-C stops.
-
-    Args:
-        folder: the session's folder, begun or joined; its name is the session's id.
-        options: what to record and how.
-        json: progress as JSON lines.
-    """
-    from rich.console import Console
-
-    from natural_video_llm.capture.webcam_video_logger import record_video
-
-    status = record_video(folder, options, Console(stderr=True) if json else console, json)
-    if not json:
-        kept = f"{status.frames - status.dropped} frames kept, {status.dropped} dropped, in {folder}"
-        console.print(f"{kept} (next: nvllm extract {folder})", markup=False, highlight=False, soft_wrap=True)
+    execution = Execution(device, dtype, onnx)
+    talk(run, video if video is not None else camera, say, temperature, seed, execution)
 
 
-def capture_text(
-    folder: Positional[Path],
-    speaker: str | None = None,
-    filmed: str | None = None,
-    person: str | None = None,
-    yes: Path | None = None,
-    dictated: bool = False,
+def doctor(
+    encoder: UseAppendAction[tuple[str, ...]] = (),
+    device: str | None = None,
+    dtype: str = "float32",
+    onnx: bool = False,
+    json: bool = False,
 ) -> None:
-    """Record a keyboard into a session: each line with the time of every key; quit, Ctrl-D or Ctrl-C stops.
-
-    Runs beside `capture video` in another terminal, before it or after it; a pipe gives lines timed as a whole.
+    """Check this machine: libraries, disk, models, cameras, and which encoders keep up with live video.
 
     Args:
-        folder: the session's folder, begun or joined; its name is the session's id.
-        speaker: who types; who is filmed by default.
-        filmed: who is filmed in a session that this begins.
-        person: the filmed person's name across sessions, where there are several of one person.
-        yes: a text file with the consent that was given elsewhere, in place of the question.
-        dictated: the lines come from speech recognition.
+        encoder: an encoder to time beside face-geometry, as given to `nvllm extract`; give it again for the next one.
+        device: where neural encoders run, such as cpu or cuda:1; the best one by default.
+        dtype: their precision: float32, bfloat16 or float16.
+        onnx: run them by ONNX Runtime.
+        json: print one JSON object instead of tables.
     """
-    from natural_video_llm.capture.text_sync_logger import record_text
+    try:
+        from natural_video_llm.doctor import examine, print_examination
+    except (ImportError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"a library cannot be loaded ({reason}); install natural-video-llm anew, in an environment of its own"
+        ) from error
+    from natural_video_llm.preprocessing.encoders import Execution
 
-    record_text(folder, console, speaker=speaker, filmed=filmed, person=person, yes_file=yes, dictated=dictated)
-
-
-def capture_both(folder: Positional[Path], options: OmitArgPrefixes[BothOptions]) -> None:
-    """Record camera and keyboard in one terminal: speakers type in turn, or a model answers.
-
-    Args:
-        folder: the session's folder, begun or joined; its name is the session's id.
-        options: who types, who answers, and what films.
-    """
-    from natural_video_llm.capture.capture_both import record_both
-
-    options.check()  # before anything is loaded
-    open_partner = None
-    if options.partner is not None:
-        from natural_video_llm.inference.partner import load_partner
-
-        with console.status("loading the partner"):
-            open_partner = load_partner(options.partner, options.temperature, options.seed)
-    record_both(folder, options, open_partner, console)
+    with working("checking this machine") as report:
+        found = examine(encoder, Execution(device, dtype, onnx), report)
+    if json:
+        emit(**found)
+    else:
+        print_examination(found, console)
+    if found["broken"]:
+        raise UserError("; ".join(found["broken"]))
 
 
 _LATER = {
     "serve": "the page and the API",
-    "sessions list": "listing sessions",
-    "sessions show": "showing a session",
-    "sessions export": "exporting a session",
-    "sessions delete": "deleting a session",
-    "doctor": "checking this machine",
 }
 
 
@@ -327,10 +372,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "align": align,
     "train": train,
     "eval": eval_,
+    "export": export,
     "chat": chat,
-    "capture video": capture_video,
-    "capture text": capture_text,
-    "capture both": capture_both,
+    **CAPTURE_VERBS,
+    "doctor": doctor,
+    **SESSION_VERBS,
     **{verb: _later(what) for verb, what in _LATER.items()},
 }
 
@@ -345,6 +391,8 @@ def main() -> None:
     if " ".join(arguments[:2]) in VERBS:  # a verb of two words
         arguments[:2] = [" ".join(arguments[:2])]
     try:
+        if arguments[:1] == ["train"]:
+            arguments[1:] = with_config(arguments[1:])
         tyro.extras.subcommand_cli_from_dict(
             VERBS,
             args=arguments,
@@ -353,8 +401,13 @@ def main() -> None:
             "evaluate, talk.",
         )
     except UserError as error:
-        print(f"nvllm: {error}", file=sys.stderr)
+        for line in str(error).split("\n") if is_main_process() else []:
+            print(f"nvllm: {line}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # `… | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("nvllm: stopped", file=sys.stderr)
+        if is_main_process():
+            print("nvllm: stopped", file=sys.stderr)
         raise SystemExit(130) from None

@@ -1,6 +1,7 @@
 """What the command line shows: progress bars for people, JSON lines for machines."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console()
+
+
+def is_main_process() -> bool:
+    """False in the further processes that a launcher (`accelerate launch`, `torchrun`) started: those say nothing."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Bar:
@@ -37,7 +43,7 @@ def bar(name: str, as_json: bool) -> Iterator[Bar]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not is_main_process()) as progress:
         yield Bar(name, progress)
 
 

@@ -2,7 +2,8 @@
 
 
 class UserError(Exception):
-    """Something that a person can put right: one line saying what is wrong, where, and what to do.
+    """Something that a person can put right: one line saying what is wrong, where, and what to do (one for each file
+    where several failed).
 
     The command line prints the line and exits with 1; nothing else in the house catches it.
     """

@@ -90,7 +90,7 @@ def half_then(error: BaseException) -> Callable[[Path], None]:
 def test_an_entry_is_never_half_there(cache: Path, error: BaseException) -> None:
     expected = UserError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected) as raised:
-        assets._in_cache("entry", half_then(error))
+        assets.in_cache("entry", half_then(error))
     assert list(cache.iterdir()) == []
     assert "None" not in str(raised.value)
 
@@ -101,7 +101,7 @@ def test_of_two_processes_the_faster_one_wins(cache: Path) -> None:
             folder.mkdir()
             (folder / "file").write_text(folder.name, encoding="utf-8")
 
-    assert assets._in_cache("entry", make) == cache / "entry"
+    assert assets.in_cache("entry", make) == cache / "entry"
     assert [path.name for path in cache.iterdir()] == ["entry"]
 
 

@@ -13,6 +13,7 @@ from natural_video_llm.checkpoint import load_run
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.conditions import Condition, conditions
 from natural_video_llm.evaluation.evidence import Choices, Scorer, Scores, bits_gained, bits_per_token
+from natural_video_llm.evaluation.reaction import ReactionErrors, reaction_errors, summarise_reactions
 from natural_video_llm.evaluation.replies import ReplyUnderFace, replies_under_faces
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
@@ -20,7 +21,7 @@ from natural_video_llm.sessions.candidates import FILE_NAME, ORDER_PAIRS, Candid
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import Example, load_examples, no_face, with_reply
-from natural_video_llm.training.train import RUN_FILE
+from natural_video_llm.training.model_card import RUN_FILE, write_card
 
 EVAL_FILE = "eval.json"
 _CHOICE_CONDITIONS = ("true", "other person", "shuffled")
@@ -34,6 +35,7 @@ class _Part:
     scores: dict[str, Scores]
     choices: dict[str, np.ndarray]
     candidates: list[Candidates]
+    reactions: ReactionErrors | None = None
 
 
 def evaluate(run: Path, report: Callable[[str], None]) -> tuple[dict[str, Any], list[ReplyUnderFace]]:
@@ -55,6 +57,8 @@ def evaluate(run: Path, report: Callable[[str], None]) -> tuple[dict[str, Any], 
     beside = run / f".{EVAL_FILE}"
     beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     beside.replace(run / EVAL_FILE)
+    for folder in folders:
+        write_card(folder, result)
     return result, replies
 
 
@@ -109,7 +113,11 @@ def _evaluate_part(run: Path, report: Callable[[str], None]) -> tuple[_Part, lis
         report("bits per token, text-only twin")
         twin, _ = load_run(run / "twin")
         scores["text-only twin"] = Scorer(twin, pad_id)(examples, [no_face(e) for e in examples])
-    return _Part(examples, scores, choices, candidates), replies
+    reactions = None
+    if model.config.reaction:
+        report("the face ahead")
+        reactions = reaction_errors(model, examples, pad_id)
+    return _Part(examples, scores, choices, candidates, reactions), replies
 
 
 def _candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
@@ -132,7 +140,7 @@ def _score_choices(
     """Condition → evidence [examples, candidates] in bits."""
     chat = ChatFormat(tokenizer)
     posed = [
-        [_posed(example, c.reply, tokenizer, chat) for c in options.candidates]
+        [pose_reply(example, c.reply, tokenizer, chat) for c in options.candidates]
         for example, options in zip(examples, candidates, strict=True)
     ]
     flat = [variant for row in posed for variant in row]
@@ -150,7 +158,7 @@ def _score_choices(
     return evidence
 
 
-def _posed(example: Example, reply: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> Example:
+def pose_reply(example: Example, reply: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> Example:
     """The example with another reply, shown over the same stretch of time: the timing must not tell them apart."""
     ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
     times = np.linspace(*example.target_span_s, len(ids)).tolist()
@@ -196,6 +204,9 @@ def summarise(parts: Sequence[_Part]) -> dict[str, Any]:
     }
     if all(part.choices for part in parts):
         result["choices"] = _summarise_choices(parts, clusters)
+    reactions = [part.reactions for part in parts if part.reactions is not None]
+    if len(reactions) == len(parts):
+        result["reaction"] = summarise_reactions(reactions, clusters)
     return result
 
 

@@ -18,6 +18,8 @@ def print_evidence(result: dict[str, Any], console: Console) -> None:
     console.print(table)
     if "choices" in result:
         console.print(_choices_table(result["choices"]))
+    if result.get("reaction"):
+        console.print(_reaction_table(result["reaction"]))
     if result.get("replies"):
         console.print(_replies_table(result["replies"]))
 
@@ -32,6 +34,17 @@ def _choices_table(choices: dict[str, Any]) -> Table:
         figures = choices[name]
         shares = [_interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
         table.add_row(name, _interval(figures["right"], ".2f"), _interval(figures["choice_bits"], ".2f"), *shares)
+    return table
+
+
+def _reaction_table(reaction: dict[str, Any]) -> Table:
+    known = {horizon: figures for horizon, figures in reaction.items() if figures}
+    ratios = list(dict.fromkeys(n for figures in known.values() for n in figures if n.startswith("ratio")))
+    title = "the face ahead: squared error against those who expect nothing new (below 1 the model is better)"
+    table = Table("ahead", "squared error", *ratios, title=title)
+    for horizon, figures in known.items():
+        cells = [_interval(figures[name], ".3f") for name in ("squared_error", *ratios)]
+        table.add_row(horizon, *cells)
     return table
 
 

@@ -21,6 +21,7 @@ Frames = Iterator[tuple[float, np.ndarray]]
 
 _TOO_LATE_S = 0.2
 _SEEN_NOW_S = 1.0
+_WAITING_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class LiveFace:
 
     One thread takes the frames as they come, another encodes them, and between the two there is room for one frame:
     while the encoder is busy a newer frame takes the place of the one that waits, and that one counts as dropped, as
-    does a frame that is late when it comes. The model must see now, not a growing past.
+    does a frame that is late when it comes. The model must see now, not a growing past. An encoder of clips is busy
+    once a stride and needs the frames of that time: there is room for one stride.
 
     Use as a context manager; leaving it lets the camera go.
     """
@@ -54,9 +56,12 @@ class LiveFace:
     ):
         self._open_frames, self._encoder, self._clock = open_frames, encoder, clock
         self._memory_s, self._neutral = memory_s, PersonNeutral(neutral_memory_s)
+        # An encoder of clips says nothing between two of them.
+        self._room_s = 1 / encoder.rate_hz if encoder.rate_hz else 0.0
+        self._seen_now_s = _SEEN_NOW_S + self._room_s
         self._ring: deque[tuple[float, np.ndarray, bool]] = deque()
         self._changed, self._stop = threading.Condition(), threading.Event()
-        self._waiting: tuple[float, np.ndarray] | None = None
+        self._waiting: deque[tuple[float, np.ndarray]] = deque()
         self._frames = self._dropped = 0
         self._no_more_frames, self._running = False, True
         self._error: Exception | None = None
@@ -84,7 +89,7 @@ class LiveFace:
             raise self._error
         with self._changed:
             newest = self._ring[-1] if self._ring else None
-            seen = newest is not None and newest[2] and self._clock.now_s() - newest[0] < _SEEN_NOW_S
+            seen = newest is not None and newest[2] and self._clock.now_s() - newest[0] < self._seen_now_s
             return View(self._frames, self._dropped, seen, self._running)
 
     def look(self) -> tuple[float, Face]:
@@ -114,12 +119,16 @@ class LiveFace:
 
     def _offer(self, time_s: float, rgb: np.ndarray) -> None:
         with self._changed:
-            late = self._clock.now_s() - time_s > _TOO_LATE_S
-            if late or self._waiting is not None:
+            if self._clock.now_s() - time_s > _TOO_LATE_S:
                 self._dropped += 1
-            if not late:
-                self._waiting = time_s, rgb
-                self._changed.notify_all()
+                return
+            self._waiting.append((time_s, rgb))
+            while len(self._waiting) > 1 and (
+                self._waiting[0][0] <= time_s - self._room_s or len(self._waiting) * rgb.nbytes > _WAITING_BYTES
+            ):
+                self._waiting.popleft()
+                self._dropped += 1
+            self._changed.notify_all()
 
     def _encode_frames(self) -> None:
         try:
@@ -135,8 +144,7 @@ class LiveFace:
         """Waits for a frame; None where there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._no_more_frames or self._stop.is_set())
-            frame, self._waiting = self._waiting, None
-            return None if self._stop.is_set() else frame
+            return None if self._stop.is_set() or not self._waiting else self._waiting.popleft()
 
     def _encode(self, time_s: float, rgb: np.ndarray) -> None:
         found = self._encoder.encode([(time_s, rgb)])

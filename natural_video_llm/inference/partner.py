@@ -8,11 +8,13 @@ import numpy as np
 import torch
 
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm, load_run
+from natural_video_llm.console import console
 from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Conversation, TextPieces
 from natural_video_llm.inference.live_face import LiveFace, PushedFrames
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.generate import pick_token
 from natural_video_llm.preprocessing.encoders import make_encoder
+from natural_video_llm.preprocessing.encoders.real_time import measure_real_time
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import Text
 
@@ -106,6 +108,8 @@ Partner = LLMPartner | RunPartner
 def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionClock], AbstractContextManager[Partner]]:
     """The base LLM for "llm", else the run in the folder `name`; to be opened with the session's clock.
 
+    An encoder that cannot keep up with a camera is told of.
+
     Raises:
         UserError: there is no such run or model.
     """
@@ -121,6 +125,8 @@ def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionC
 
     model, tokenizer = load_run(Path(name))
     encoder = make_encoder(model.config.encoder, sha256=model.config.encoder_sha256)
+    if warning := measure_real_time(encoder).warning:
+        console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def open_run(clock: SessionClock) -> Iterator[Partner]:

@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -14,8 +16,10 @@ from rich.markup import escape
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.inference.engine import Conversation
 from natural_video_llm.inference.live_face import LiveFace, View, camera_frames, file_frames
-from natural_video_llm.preprocessing.encoders import make_encoder
+from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders.real_time import CAMERA_RATE_HZ, measure_real_time
 from natural_video_llm.sessions.clock import SessionClock
+from natural_video_llm.sessions.video import read_frames
 
 # A line from the terminal has no times of its own; a pause before the first key must not count as typing.
 _TYPING_S_A_CHARACTER = 0.08
@@ -24,16 +28,21 @@ console = Console(highlight=False)
 _reply_line = threading.Lock()  # held while a reply is being written, so that no other line breaks into it
 
 
-def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int) -> None:
+def talk(
+    run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int, execution: Execution
+) -> None:
     """Talk until `quit`, end of input, or the last of the messages in `say`.
 
-    A file is played to its end, also where the messages are over before.
+    A file is played to its end, also where the messages are over before. An encoder that cannot keep up is told of
+    beforehand.
 
     Raises:
         UserError: no such run, camera or file.
     """
     model, tokenizer = load_run(run)
-    encoder = make_encoder(model.config.encoder, sha256=model.config.encoder_sha256)
+    encoder = make_encoder(model.config.encoder, execution, model.config.encoder_sha256)
+    if warning := measure_real_time(encoder, _rate_hz(source)).warning:
+        console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
     frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
     clock = SessionClock()
     generator = torch.Generator(model.absence.device).manual_seed(seed)
@@ -49,6 +58,13 @@ def talk(run: Path, source: int | Path, say: Sequence[str], temperature: float, 
                 _play_out(face)
     view = face.view()
     console.print(f"[dim]{view.frames} frames seen, {view.dropped} dropped[/dim]")
+
+
+def _rate_hz(source: int | Path) -> float:
+    """Frames a second of a file, what is usual for a camera."""
+    times_s = [time_s for time_s, _ in islice(read_frames(source), 16)] if isinstance(source, Path) else []
+    gaps_s = np.diff(times_s)
+    return min(120.0, max(1.0, float(1 / np.median(gaps_s)))) if gaps_s.any() else CAMERA_RATE_HZ
 
 
 def _answer(conversation: Conversation, message: str, typed_s: tuple[float, float], face: LiveFace) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 _ONE, _TWO, _THREE, _FOUR = "nvllm-one", "nvllm-two", "nvllm-three", "nvllm-four"
@@ -28,7 +29,8 @@ class ChatFormat:
     """Puts turns together in the same way for training, evaluation and conversation.
 
     The marks are cut out of the template's own rendering, without its default system message: a conversation is its
-    turns alone. A tokenizer without a template gets plain `user:` and `assistant:` lines.
+    turns alone. A tokenizer without a template, or with one that no marks can be cut out of, gets plain `user:` and
+    `assistant:` lines, and `notice` says so in a line for whoever trains or talks; it is None otherwise.
 
     A turn's end is the first special token after its words: `end_ids` holds it by role, `end_length` how many tokens
     after the words it takes to get there.
@@ -36,7 +38,12 @@ class ChatFormat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
-        bos, self.marks = _template_marks(tokenizer) if tokenizer.chat_template else _plain_marks(tokenizer)
+        self.notice: str | None = None
+        try:
+            bos, self.marks = _template_marks(tokenizer)
+        except _NoMarksError as error:
+            bos, self.marks = _plain_marks(tokenizer)
+            self.notice = f"{error}; turns are written as plain lines that begin with user: and assistant:"
         self.start_ids: list[int] = self._encode(bos) if bos else []
         special = set(tokenizer.all_special_ids)
         self.end_length = {
@@ -73,14 +80,34 @@ class ChatFormat:
         return TimedTokens(ids, times)
 
 
+class _NoMarksError(Exception):
+    pass
+
+
 def _template_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, Marks]]:
+    """What stands first, and the marks by role.
+
+    Raises:
+        _NoMarksError: there is no template, it fails, or it does not write turns one after the other as they are.
+    """
+    if not tokenizer.chat_template:
+        raise _NoMarksError("the tokenizer has no chat template")
+    try:
+        return _cut_template(tokenizer)
+    except TemplateError as error:
+        raise _NoMarksError(f"the tokenizer's chat template fails on a plain conversation ({error})") from error
+    except ValueError as error:  # a text that is not there once, or that stands in another place
+        raise _NoMarksError("the tokenizer's chat template does not write turns one after the other") from error
+
+
+def _cut_template(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, Marks]]:
     roles = ("user", "assistant", "user", "assistant")
     messages = [{"role": role, "content": text} for role, text in zip(roles, (_ONE, _TWO, _THREE, _FOUR), strict=True)]
     text = str(tokenizer.apply_chat_template(messages, tokenize=False))
     head, rest = text.split(_ONE)
     user_to_reply, rest = rest.split(_TWO)
     reply_to_user, rest = rest.split(_THREE)
-    reply_end = rest.split(_FOUR)[1]
+    _, reply_end = rest.split(_FOUR)
     user_before = reply_to_user.removeprefix(reply_end)
     # The reply's opening is what the template adds to ask for one; what is left of the gap closes the user's turn.
     prompt = str(tokenizer.apply_chat_template(messages[:3], tokenize=False, add_generation_prompt=True))
@@ -105,6 +132,6 @@ def _plain_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, Mar
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
     newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
     return tokenizer.bos_token or "", {
-        role: Marks(tokenizer(f"{role}:", add_special_tokens=False)["input_ids"], end + newline)
+        role: Marks(tokenizer(f"{role}:\n", add_special_tokens=False)["input_ids"], end + newline)
         for role in ("user", "assistant")
     }

@@ -30,6 +30,10 @@ class Face:
             torch.zeros(batch, 0, dtype=torch.bool, device=device),
         )
 
+    def part(self, first: int, last: int) -> "Face":
+        """Rows [first, last) of the batch."""
+        return Face(self.latents[first:last], self.times[first:last], self.present[first:last])
+
     def to(self, device: torch.device | str) -> "Face":
         return replace(
             self,

@@ -4,26 +4,27 @@ After Flamingo (Alayrac et al. 2022): blocks between frozen layers, tanh gates t
 in seconds instead of by position in the prompt.
 """
 
+import inspect
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from natural_video_llm.models.face import Face, SeenFace
+from natural_video_llm.models.lora import add_lora, lora_enabled, merge_lora, remove_lora
 from natural_video_llm.models.loss import ContrastiveHead
-from natural_video_llm.models.temporal_encoder import RelativeTime, TemporalTransformer, TimedAttention
+from natural_video_llm.models.reaction import Moments, Reaction, ReactionHead
+from natural_video_llm.models.temporal_encoder import make_temporal_encoder
+from natural_video_llm.models.timed_attention import RelativeTime, TimedAttention
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "adapter.safetensors"
+_RELEVANT = 2.0  # before anything is learned the face matters nearly everywhere: sigmoid(2) = 0.88
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class FusionConfig:
         encoder, encoder_sha256: which latents it reads, and the encoder weights that made them.
         latent_size: numbers a frame, neutral-relative half included.
         window_s: how far back a token sees.
-        reach_s: how far back one layer of the temporal encoder sees.
         fusion_layers: the LLM's layers before which a block stands.
+        reach_s: how far back one layer of the temporal encoder sees.
+        temporal_layers: of the transformer; other temporal encoders have one.
+        temporal_encoder: its name, one of `TEMPORAL_ENCODERS`.
+        reaction: whether there is a head that predicts what the face will do next.
         lora_rank: 0 leaves the LLM frozen; else LoRA of that rank from the first fusion layer upwards.
     """
 
@@ -54,22 +58,26 @@ class FusionConfig:
     temporal_layers: int = 2
     lora_rank: int = 0
     neutral_memory_s: float = 20.0
+    temporal_encoder: str = "transformer"
+    reaction: bool = False
 
 
 class FusionOutput(NamedTuple):
     """logits [batch, tokens, vocabulary], or [kept, vocabulary] where `keep` chose positions; the LLM's cache; the
-    encoded face (None without one)."""
+    encoded face (None without one); the last hidden states, shaped as the logits are."""
 
     logits: Tensor
     past_key_values: Any
     face: SeenFace | None
+    hidden: Tensor
 
 
 class FusionBlock(nn.Module):
-    """x + gate * feed-forward(attention of x to the face); the gate starts at zero.
+    """x + gate * relevance(x) * feed-forward(attention of x to the face); the gate starts at zero.
 
     Flamingo's feed-forward reads the text as well. Ours reads only what was seen: with a few hundred utterances the
-    other learns them by heart, and the face with them.
+    other learns them by heart, and the face with them. Of the text it takes one number a token, how much the face
+    matters there, so that words which have nothing to do with it can stay as they are.
     """
 
     def __init__(self, hidden_size: int, face_size: int, heads: int, time: RelativeTime):
@@ -83,12 +91,17 @@ class FusionBlock(nn.Module):
             nn.Linear(2 * face_size, hidden_size),
         )
         self.gate = nn.Parameter(torch.zeros(1))
+        self.relevance = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.relevance.weight)
+        nn.init.constant_(self.relevance.bias, _RELEVANT)
 
     def forward(self, hidden: Tensor, sight: "_Sight") -> Tensor:
         """hidden [batch, tokens, hidden_size] -> same"""
         x = hidden.float()
-        seen = self.attention(self.norm(x), sight.keys, sight.time_features, sight.visible)
-        return (x + self.gate.tanh() * self.feed_forward(seen)).to(hidden.dtype)
+        normed = self.norm(x)
+        seen = self.attention(normed, sight.keys, sight.time_features, sight.visible)
+        weight = self.gate.tanh() * self.relevance(normed).sigmoid()
+        return (x + weight * self.feed_forward(seen)).to(hidden.dtype)
 
 
 class _ReachedFusion(Exception):  # noqa: N818 - it is no error, it ends a forward pass early
@@ -115,20 +128,21 @@ class NaturalVideoLLM(nn.Module):
         super().__init__()
         self.config = config
         text = llm.config.get_text_config()
-        layers = _decoder_layers(llm, text.num_hidden_layers)
+        layers = decoder_layers(llm)
         if not config.fusion_layers or not all(0 <= i < len(layers) for i in config.fusion_layers):
             raise ValueError(f"fusion_layers {config.fusion_layers} do not fit an LLM of {len(layers)} layers")
         llm.requires_grad_(False)
         if config.lora_rank:
-            _add_lora(llm, config.lora_rank, layers[min(config.fusion_layers) :])
+            add_lora(llm, config.lora_rank, layers[min(config.fusion_layers) :])
         self.llm = llm
-        self.temporal_encoder = TemporalTransformer(
-            config.latent_size,
-            config.components,
-            config.face_size,
-            config.heads,
-            config.temporal_layers,
-            config.reach_s,
+        self.temporal_encoder = make_temporal_encoder(
+            config.temporal_encoder,
+            latent_size=config.latent_size,
+            components=config.components,
+            size=config.face_size,
+            heads=config.heads,
+            layers=config.temporal_layers,
+            reach_s=config.reach_s,
         )
         self.absence = nn.Parameter(0.02 * torch.randn(config.face_size))
         self.relative_time = RelativeTime(config.window_s)
@@ -138,10 +152,15 @@ class NaturalVideoLLM(nn.Module):
                 for i in config.fusion_layers
             }
         )
-        self.contrastive = ContrastiveHead(text.hidden_size, config.face_size, config.heads, self.relative_time)
+        self.contrastive = ContrastiveHead(
+            _width(llm.get_input_embeddings()), config.face_size, config.heads, self.relative_time
+        )
+        if config.reaction:
+            self.reaction = ReactionHead(_width(llm.get_output_embeddings()), config.face_size, config.components)
         self._sight: _Sight | None = None
         self._keep: Tensor | None = None
         self._text_hidden: Tensor | None = None
+        self._last_hidden: Tensor | None = None
         self._is_read = self._stop_at_fusion = False
         lowest = min(config.fusion_layers)
         self._lower_layers = list(layers[:lowest])
@@ -160,10 +179,13 @@ class NaturalVideoLLM(nn.Module):
             hook.remove()
         for layer in self._lower_layers:
             layer.__dict__.pop("forward", None)
-        for parent in list(self.llm.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, BaseTunerLayer):
-                    setattr(parent, name, child.get_base_layer())
+        remove_lora(self.llm)
+
+    @torch.no_grad()
+    def merge_lora(self) -> None:
+        """Add what LoRA has learned to the LLM's own weights, for good: `face=None` then gives that LLM."""
+        merge_lora(self.llm)
+        self.config = replace(self.config, lora_rank=0)
 
     @property
     def memory_s(self) -> float:
@@ -201,25 +223,49 @@ class NaturalVideoLLM(nn.Module):
             self._sight = self._see(face, query_times)
         self._keep, self._text_hidden, self._is_read = keep, text_hidden, text_hidden is not None
         try:
-            with self._adapters(face is not None):
+            with lora_enabled(self.llm, face is not None):
                 out = self.llm(
                     input_ids=input_ids,
                     attention_mask=attention_mask,
                     past_key_values=past_key_values,
                     use_cache=use_cache,
                 )
-            return FusionOutput(out.logits, out.past_key_values, face)
+            assert self._last_hidden is not None
+            return FusionOutput(out.logits, out.past_key_values, face, self._last_hidden)
         finally:
-            self._sight = self._keep = self._text_hidden = None
+            self._sight = self._keep = self._text_hidden = self._last_hidden = None
             self._is_read = False
 
     def encode(self, face: Face) -> SeenFace:
         """Run the temporal encoder."""
         return SeenFace(self.temporal_encoder(face), face.times, face.present)
 
-    def match(self, ids: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
+    def match(
+        self,
+        ids: Tensor,
+        pieces: Tensor,
+        query_times: Tensor,
+        face: SeenFace,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Contrastive loss between tokens ids [batch, tokens] and the face at their times, see `ContrastiveHead`."""
-        return self.contrastive(self.llm.get_input_embeddings()(ids), pieces, query_times, face)
+        return self.contrastive(ids, self.llm.get_input_embeddings()(ids), pieces, query_times, face, gather)
+
+    def react(self, out: FusionOutput, keep: Tensor, query_times: Tensor, face: Face, future: Face) -> Reaction:
+        """What the face does after the positions `keep` [batch, tokens] of a pass, and what was expected of it.
+
+        Args:
+            out: of the pass, with that `keep`.
+            query_times, face: what the pass was given.
+            future: the face up to `HORIZONS_S` after the last query time; `face` may be part of it.
+
+        Raises:
+            ValueError: this model has no reaction head, or the pass saw no face.
+        """
+        if not self.config.reaction or out.face is None:
+            raise ValueError("reactions need a model made with reaction=True, and a face")
+        moments = Moments(out.hidden, query_times[keep], keep.nonzero()[:, 0])
+        return self.reaction(moments, self.temporal_encoder.basis, face, out.face, future)
 
     def look_as_matched(self) -> None:
         """Let every block begin with the attention that matching has taught: what to look at need not be learned
@@ -275,17 +321,8 @@ class NaturalVideoLLM(nn.Module):
 
     def _select(self, args: tuple) -> tuple:
         # Flattened before the head: on CPU a bf16 product with a non-contiguous 3-d slice is 20 times slower.
-        return args if self._keep is None else (args[0][self._keep], *args[1:])
-
-    @contextmanager
-    def _adapters(self, enabled: bool) -> Iterator[None]:
-        if not self.config.lora_rank:
-            yield
-            return
-        tuned = [m for m in self.llm.modules() if isinstance(m, BaseTunerLayer)]
-        for module in tuned:
-            module._disable_adapters = not enabled
-        yield
+        self._last_hidden = args[0] if self._keep is None else args[0][self._keep]
+        return (self._last_hidden, *args[1:])
 
     def adapter_state(self) -> dict[str, Tensor]:
         """Everything but the base LLM's own weights: parameters and buffers by name."""
@@ -326,26 +363,28 @@ def read_config(folder: Path) -> FusionConfig:
     return FusionConfig(**{**fields, "fusion_layers": tuple(fields["fusion_layers"])})
 
 
-def default_fusion_layers(num_hidden_layers: int) -> tuple[int, ...]:
-    """Every fourth layer of the upper half: the lower half reads words, and needs no gradient while training."""
-    return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, 4)) or (num_hidden_layers - 1,)
+def default_fusion_layers(num_hidden_layers: int, every: int = 4) -> tuple[int, ...]:
+    """Every fourth (or `every`-th) layer of the upper half: the lower half reads words, and needs no gradient while
+    training."""
+    return tuple(range((num_hidden_layers + 1) // 2, num_hidden_layers, every)) or (num_hidden_layers - 1,)
 
 
-def _decoder_layers(llm: PreTrainedModel, count: int) -> nn.ModuleList:
-    for module in llm.modules():
+def decoder_layers(llm: PreTrainedModel) -> nn.ModuleList:
+    """The list of a causal LM's decoder layers, past the towers that a multimodal one has beside them.
+
+    Raises:
+        ValueError: it has none, or keeps no key-value cache.
+    """
+    count = llm.config.get_text_config().num_hidden_layers
+    if "past_key_values" not in inspect.signature(llm.forward).parameters:
+        raise ValueError(f"{type(llm).__name__} has no key-value cache; choose a decoder with attention")
+    for module in llm.get_decoder().modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise ValueError(f"{type(llm).__name__}: no list of {count} decoder layers found")
 
 
-def _add_lora(llm: PreTrainedModel, rank: int, layers: Iterable[nn.Module]) -> None:
-    """LoRA (Hu et al. 2021, peft) on every linear map of `layers`, kept in float32."""
-    inside = {id(module) for layer in layers for module in layer.modules()}
-    linear = [
-        name for name, module in llm.named_modules() if id(module) in inside and isinstance(module, nn.Linear | Conv1D)
-    ]
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear), llm)
-    for name, parameter in llm.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.float()
-            parameter.requires_grad_(True)
+def _width(module: nn.Module) -> int:
+    """Of the vectors that an embedding gives or a linear map takes: not in every LLM that of its layers."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight.shape[1]

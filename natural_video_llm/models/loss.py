@@ -1,16 +1,23 @@
 """What the model is trained on: the words that came next, and which face belongs to which words."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from natural_video_llm.models.face import SeenFace
-from natural_video_llm.models.temporal_encoder import RelativeTime, TimedAttention
+from natural_video_llm.models.timed_attention import RelativeTime, TimedAttention
 
 
-def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log likelihood in nats; logits [tokens, vocabulary], labels [tokens]."""
-    return functional.cross_entropy(logits.float(), labels)
+def next_token_loss(logits: Tensor, labels: Tensor, tokens: int | None = None) -> Tensor:
+    """Mean negative log likelihood in nats; logits [tokens, vocabulary], labels [tokens].
+
+    `tokens` is how many the mean is over where these are a part of them: the parts' losses then add up to the whole's.
+    """
+    return functional.cross_entropy(logits.float(), labels, reduction="sum") / (
+        len(labels) if tokens is None else tokens
+    )
 
 
 def token_log_probs(logits: Tensor, labels: Tensor) -> Tensor:
@@ -36,28 +43,41 @@ class ContrastiveHead(nn.Module):
         self.attention = TimedAttention(face_size, face_size, face_size, heads, time)
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
-    def forward(self, words: Tensor, pieces: Tensor, query_times: Tensor, face: SeenFace) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        words: Tensor,
+        pieces: Tensor,
+        query_times: Tensor,
+        face: SeenFace,
+        gather: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Loss in nats over the pieces for which a face is in view; 0 where there are fewer than two.
 
         Args:
-            words: input embeddings of tokens [batch, tokens, text_size].
-            pieces: [batch, tokens] int, the number of the piece that a token belongs to, -1 for none.
+            ids: tokens [batch, tokens]; two pieces are the same text where their tokens are the same.
+            words: their input embeddings [batch, tokens, text_size].
+            pieces: [batch, tokens] int, the number of the piece that a token belongs to, -1 for none; rising in a row.
             query_times: [batch, tokens] float64 seconds, when each token appears.
             face: the encoded stretches.
+            gather: gives the rows of all processes' tensors in the place of this one's, shorter rows padded with -1,
+                gradients passed on; then each process gets the loss over the pieces of all.
         """
         features, visible = self.relative_time(query_times, face.times, face.present)
         wanted = (pieces >= 0) & visible.any(-1)
-        if not wanted.any():
-            return words.new_zeros((), dtype=torch.float32)
         looked = self._look(face, features, visible)
         _, number = pieces[wanted].unique(return_inverse=True)
-        plain = _mean(words[wanted].float(), number)
+        tokens = _pad(ids[wanted], number)
         texts = functional.normalize(self.text(_mean(self.token_dropout(words[wanted].float()), number)), dim=-1)
         faces = functional.normalize(self.face(_mean(looked[wanted].float(), number)), dim=-1)
+        if gather is not None:
+            tokens, texts, faces = (gather(rows) for rows in (tokens, texts.float(), faces.float()))
+        if not len(tokens):
+            return words.new_zeros((), dtype=torch.float32)
         scores = self.log_scale.clamp(max=4.6).exp() * texts.float() @ faces.float().T
         own = torch.arange(len(scores), device=scores.device)
         # The same words said elsewhere are no counterexample.
-        _, text = plain.unique(dim=0, return_inverse=True)
+        _, text = tokens.unique(dim=0, return_inverse=True)
         scores = scores.masked_fill((text[:, None] == text) & (own[:, None] != own), float("-inf"))
         return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2
 
@@ -70,6 +90,16 @@ class ContrastiveHead(nn.Module):
 
 def _mean(rows: Tensor, group: Tensor) -> Tensor:
     """Means of rows [count, size] by group [count] -> [groups, size]"""
-    groups = int(group.max()) + 1
-    sums = rows.new_zeros(groups, rows.shape[1]).index_add_(0, group, rows)
-    return sums / torch.bincount(group, minlength=groups)[:, None]
+    sizes = torch.bincount(group)
+    sums = rows.new_zeros(len(sizes), rows.shape[1]).index_add_(0, group, rows)
+    return sums / sizes[:, None]
+
+
+def _pad(values: Tensor, group: Tensor) -> Tensor:
+    """values [count] by group [count], those of a group side by side -> [groups, longest], padded with -1"""
+    sizes = torch.bincount(group)
+    order = group.argsort(stable=True)
+    place = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    padded = values.new_full((len(sizes), int(sizes.max()) if len(sizes) else 0), -1)
+    padded[group[order], place] = values[order]
+    return padded

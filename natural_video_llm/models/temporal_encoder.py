@@ -1,10 +1,16 @@
-"""Latents over time: from single frames to what a face is doing."""
+"""Latents over time: from single frames to what a face is doing. Pooling, recurrent or a small transformer, by name."""
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from natural_video_llm.models.face import Face
+from natural_video_llm.models.timed_attention import RelativeTime, TimedAttention
+
+TEMPORAL_ENCODERS = ("mean", "max", "attention", "gru", "transformer")
+_SEEN_ABOUT_THEN = 1e-2  # the weight in a bump below which nothing was seen there
 
 
 class LatentBasis(nn.Module):
@@ -46,106 +52,130 @@ class LatentBasis(nn.Module):
         return (halves @ self.directions).flatten(-2)
 
 
-class RelativeTime(nn.Module):
-    """Seconds between a query and a latent as smooth bumps: continuous, so that any frame rate will do.
+class TemporalEncoder(nn.Module, ABC):
+    """What every temporal encoder keeps to.
 
-    Only latents with 0 <= query time - latent time < window are visible.
-    """
-
-    centres: Tensor
-
-    def __init__(self, window_s: float, bumps: int = 16):
-        super().__init__()
-        self.window_s, self.bumps = window_s, bumps
-        # Denser near zero: what happened just now is told apart more finely than what was seconds ago.
-        self.register_buffer("centres", window_s * torch.linspace(0, 1, bumps) ** 1.5, persistent=False)
-
-    def forward(self, query_times: Tensor, times: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """query_times [batch, queries], times and present [batch, frames] -> features [batch, queries, frames, bumps],
-        visible [batch, queries, frames]"""
-        age_s = (query_times.double()[:, :, None] - times[:, None, :]).float()
-        visible = (age_s >= 0) & (age_s < self.window_s) & present[:, None, :]
-        width = 0.5 * self.window_s / self.bumps * (1 + 2 * self.centres / self.window_s)
-        return torch.exp(-0.5 * ((age_s[..., None] - self.centres) / width) ** 2), visible
-
-
-class TimedAttention(nn.Module):
-    """Multi-head attention whose scores are shifted by a learned curve over relative time, one curve a head.
-
-    The curves start as slopes of different steepness (as in ALiBi, Press et al. 2022): heads that look at now, at the
-    last second and at the whole window, so that the order of things can be seen from the first step.
-    """
-
-    def __init__(self, query_size: int, key_size: int, size: int, heads: int, time: "RelativeTime"):
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(query_size, size)
-        self.key_value = nn.Linear(key_size, 2 * size, bias=False)
-        self.time_curve = nn.Linear(time.bumps, heads, bias=False)
-        slopes = torch.tensor([0.0, *(0.5 * 2.0**i for i in range(heads - 1))])
-        with torch.no_grad():
-            self.time_curve.weight.copy_(-slopes[:, None] * (2 * time.centres / time.window_s))
-        self.out = nn.Linear(size, size, bias=False)
-
-    def forward(self, queries: Tensor, keys: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
-        """queries [batch, q, query_size], keys [batch, k, key_size], time_features [batch, q, k, bumps],
-        visible [batch, q, k] with at least one True in each row -> [batch, q, size]"""
-        query = self._split(self.query(queries))
-        key, value = (self._split(part) for part in self.key_value(keys).chunk(2, dim=-1))
-        bias = self.time_curve(time_features).permute(0, 3, 1, 2)
-        bias = bias.masked_fill(~visible[:, None], float("-inf")).to(query.dtype)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-    @torch.no_grad()
-    def begin_as(self, other: "TimedAttention", query: Tensor) -> None:
-        """Attend at first as `other` does for the one query [query_size of other], hardly minding the own queries."""
-        self.query.weight.mul_(0.02)
-        self.query.bias.copy_(other.query(query))
-        for name in ("key_value", "time_curve", "out"):
-            getattr(self, name).load_state_dict(getattr(other, name).state_dict())
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-class TemporalTransformer(nn.Module):
-    """A small causal transformer over latents; each frame sees the `reach_s` seconds before it.
-
-    With two layers a frame's encoding depends on the last 2 * reach_s seconds and on nothing else, so a ring of
-    window_s + 2 * reach_s seconds of latents is all that a live conversation has to keep.
+    - Causal: a frame's encoding depends on that frame and earlier ones, so that a stream and a file agree.
+    - Bounded: on those of the last `memory_s` seconds and on nothing else, so that a live conversation keeps a ring of
+      `window_s + memory_s` seconds of latents.
+    - By time: what counts is the seconds between two frames, never how many lie between them.
+    - Frames without a face are skipped by all others; what is given for them means nothing and is never looked at.
 
     `training_noise`, in standard deviations of a component, is added while training: landmarks tremble differently on
     every camera, and a few faces are soon known by heart.
     """
 
-    def __init__(self, latent_size: int, components: int, size: int, heads: int, layers: int, reach_s: float):
+    def __init__(self, latent_size: int, components: int, size: int, reach_s: float):
         super().__init__()
-        self.training_noise = 0.0
+        self.size, self.training_noise = size, 0.0
         self.basis = LatentBasis(latent_size, components)
-        self.inner = nn.Linear(2 * components, size)
         self.relative_time = RelativeTime(reach_s, bumps=12)
+
+    @property
+    def memory_s(self) -> float:
+        """How far back a frame's encoding looks."""
+        return self.relative_time.window_s
+
+    def forward(self, face: Face) -> Tensor:
+        """-> encodings [batch, frames, size]"""
+        x = self.basis(face.latents)
+        if self.training and self.training_noise:
+            x = x + self.training_noise * torch.randn_like(x)
+        if x.shape[1] == 0:
+            return x.new_zeros(len(x), 0, self.size)
+        return self._encode(x, *self.relative_time(face.times, face.times, face.present))
+
+    @abstractmethod
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        """x [batch, frames, 2 * components], time_features [batch, frames, frames, bumps], visible [batch, frames,
+        frames] (of a frame without a face, not even itself) -> [batch, frames, size]"""
+
+
+class TemporalMean(TemporalEncoder):
+    """Each frame by itself, then the mean over the last `reach_s` seconds: what a face was like, in no order."""
+
+    def __init__(self, latent_size: int, components: int, size: int, reach_s: float):
+        super().__init__(latent_size, components, size, reach_s)
+        self.inner = _per_frame(2 * components, size)
+        self.norm = nn.LayerNorm(size)
+
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        share = visible / visible.sum(-1, keepdim=True).clamp(min=1)
+        return self.norm(share @ self.inner(x).float())
+
+
+class TemporalMax(TemporalEncoder):
+    """Each frame by itself, then the largest value of each number over the last `reach_s` seconds."""
+
+    def __init__(self, latent_size: int, components: int, size: int, reach_s: float):
+        super().__init__(latent_size, components, size, reach_s)
+        self.inner = _per_frame(2 * components, size)
+        self.norm = nn.LayerNorm(size)
+
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        return self.norm(_visible_max(self.inner(x), visible))
+
+
+class TemporalAttention(TemporalEncoder):
+    """Attention pooling over the last `reach_s` seconds: learned queries, the same for every frame, look for what they
+    have learned to look for, each head along a learned curve over time."""
+
+    def __init__(self, latent_size: int, components: int, size: int, heads: int, reach_s: float):
+        super().__init__(latent_size, components, size, reach_s)
+        self.inner = _per_frame(2 * components, size)
+        self.query = nn.Parameter(0.02 * torch.randn(size))
+        self.attention = TimedAttention(size, size, size, heads, self.relative_time)
+        self.norm = nn.LayerNorm(size)
+
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        inner = self.inner(x)
+        queries = self.query.to(inner.dtype).expand(*inner.shape[:2], -1)
+        return self.norm(self.attention(queries, inner, time_features, _or_itself(visible)))
+
+
+class TemporalGRU(TemporalEncoder):
+    """A gated recurrent unit (Cho et al. 2014) that reads the last `reach_s` seconds anew for every frame.
+
+    Run on without end, its memory would have none. It starts afresh at each frame instead and takes one step for each
+    bump of relative time, the oldest first; a step reads the mean of the frames about then, and is left out where
+    there are none. So it costs the same number of steps at any frame rate.
+    """
+
+    def __init__(self, latent_size: int, components: int, size: int, reach_s: float):
+        super().__init__(latent_size, components, size, reach_s)
+        self.cell = nn.GRUCell(2 * components, size)
+        self.norm = nn.LayerNorm(size)
+
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        weights = time_features * visible[..., None]
+        total = weights.sum(2)[..., None]
+        # Divided first: summed in bfloat16 and divided after, a mean would be off by half a per cent.
+        shares = weights / total.clamp(min=_SEEN_ABOUT_THEN).transpose(2, 3)
+        steps = torch.einsum("bqkn,bkc->bqnc", shares, x.float()).flatten(0, 1)
+        seen = (total > _SEEN_ABOUT_THEN).flatten(0, 1)
+        state = x.new_zeros(len(steps), self.cell.hidden_size)
+        for step in range(steps.shape[1] - 1, -1, -1):
+            state = torch.where(seen[:, step], self.cell(steps[:, step], state).to(state.dtype), state)
+        return self.norm(state.unflatten(0, x.shape[:2]))
+
+
+class TemporalTransformer(TemporalEncoder):
+    """A small causal transformer over latents; in each layer a frame sees the `reach_s` seconds before it."""
+
+    def __init__(self, latent_size: int, components: int, size: int, heads: int, layers: int, reach_s: float):
+        super().__init__(latent_size, components, size, reach_s)
+        self.inner = nn.Linear(2 * components, size)
         self.layers = nn.ModuleList(_TemporalLayer(size, heads, self.relative_time) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     @property
     def memory_s(self) -> float:
-        """How far back a frame's encoding looks."""
         return len(self.layers) * self.relative_time.window_s
 
-    def forward(self, face: Face) -> Tensor:
-        """-> encodings [batch, frames, size]; those of frames without a face mean nothing and are never looked at"""
-        x = self.basis(face.latents)
-        if self.training and self.training_noise:
-            x = x + self.training_noise * torch.randn_like(x)
-        x = self.inner(x)
-        if x.shape[1] == 0:
-            return x
-        features, visible = self.relative_time(face.times, face.times, face.present)
-        # A frame without a face sees itself, or softmax over nothing would give NaN.
-        visible = visible | torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    def _encode(self, x: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
+        x, visible = self.inner(x), _or_itself(visible)
         for layer in self.layers:
-            x = layer(x, features, visible)
+            x = layer(x, time_features, visible)
         return self.norm(x)
 
 
@@ -162,3 +192,63 @@ class _TemporalLayer(nn.Module):
         normed = self.attention_norm(x)
         x = x + self.attention(normed, normed, time_features, visible)
         return x + self.feed_forward(x)
+
+
+def make_temporal_encoder(
+    name: str, *, latent_size: int, components: int, size: int, heads: int, layers: int, reach_s: float
+) -> TemporalEncoder:
+    """The temporal encoder called `name`, one of TEMPORAL_ENCODERS.
+
+    Args:
+        size: of an encoding.
+        heads: of the attention, where there is any.
+        layers: of the transformer; the others have one.
+        reach_s: how far back one layer sees.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    match name:
+        case "mean":
+            return TemporalMean(latent_size, components, size, reach_s)
+        case "max":
+            return TemporalMax(latent_size, components, size, reach_s)
+        case "attention":
+            return TemporalAttention(latent_size, components, size, heads, reach_s)
+        case "gru":
+            return TemporalGRU(latent_size, components, size, reach_s)
+        case "transformer":
+            return TemporalTransformer(latent_size, components, size, heads, layers, reach_s)
+    raise ValueError(f"no temporal encoder {name!r}; choose one of {', '.join(TEMPORAL_ENCODERS)}")
+
+
+def _per_frame(inputs: int, size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, size), nn.GELU(), nn.Linear(size, size))
+
+
+def _or_itself(visible: Tensor) -> Tensor:
+    """A frame without a face sees itself, or softmax over nothing would give NaN."""
+    return visible | torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
+
+
+def _visible_max(x: Tensor, visible: Tensor) -> Tensor:
+    """The maximum of x [batch, frames, size] over the visible frames of each row of visible [batch, frames, frames];
+    0 where none is.
+
+    What a row sees is a range of the frames with a face, so that two overlapping maxima over 1, 2, 4 … frames give it
+    (a sparse table): the cost grows with the logarithm of the stretch, where one maximum a row would take its length.
+    """
+    frames = x.shape[1]
+    first = visible.int().argmax(-1)
+    last = frames - 1 - visible.flip(-1).int().argmax(-1)
+    present = visible.diagonal(dim1=1, dim2=2)
+    tables = [x.masked_fill(~present[..., None], float("-inf"))]
+    while 2 ** len(tables) <= frames:
+        shorter, half = tables[-1], 2 ** (len(tables) - 1)
+        shifted = functional.pad(shorter[:, half:], (0, 0, 0, half), value=float("-inf"))
+        tables.append(torch.maximum(shorter, shifted))
+    level = torch.frexp((last - first + 1).clamp(min=1).float()).exponent.long() - 1
+    batch = torch.arange(len(x), device=x.device)[:, None]
+    levels = torch.stack(tables)
+    found = torch.maximum(levels[level, batch, first], levels[level, batch, last + 1 - 2**level])
+    return found.masked_fill(~visible.any(-1, keepdim=True), 0.0)

@@ -29,7 +29,7 @@ from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.runner import first_line
 from natural_video_llm.preprocessing.face_clips import CroppedSegment, CropStore, crop_segments, draw_videos
 from natural_video_llm.preprocessing.masked_video import Hidden, hide_later, hide_places
-from natural_video_llm.preprocessing.options import PretrainOptions
+from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.split import split_sessions
 

@@ -27,6 +27,7 @@ from natural_video_llm.preprocessing.extract_video_latents import (
     LOOK_AGAIN_S,
     ExtractedSegment,
     check_weights,
+    in_one_line,
 )
 from natural_video_llm.preprocessing.watch_workers import WatchWorkers
 from natural_video_llm.sessions.folder import encoder_folder
@@ -172,9 +173,8 @@ class _Watcher:
             if isinstance(error, BrokenProcessPool):
                 raise UserError(f"{job.video}: its process was killed (out of memory?); run again with --workers 1")
             if isinstance(error, Exception):
-                what = str(error) if isinstance(error, UserError) else f"{job.video}: {type(error).__name__}: {error}"
                 if job.failed is None:
-                    self._report.trouble(job.video, what)
+                    self._report.trouble(job.video, in_one_line(job.video, error))
                 job.failed = job.tried
                 self._waiting[job.video] = job
             elif future.cancelled() or error is not None:  # stopped in the middle

@@ -82,7 +82,7 @@ class SessionWriter:
         self._log = _open_log(path)
         try:
             # An empty log, which a process leaves behind that died before its first line, counts as none.
-            if not self._log.begin(_line(start)):
+            if not self._log.begin(event_line(start)):
                 raise SessionExistsError(
                     f"{path}/session.jsonl exists already; choose another folder or delete that session first"
                 )
@@ -101,7 +101,7 @@ class SessionWriter:
                 monotonic clock is another one), or it cannot be written.
         """
         need_locks(path)
-        start = _read_start(path)
+        start = read_start(path)
         other_boot = start.monotonic_s is None or start.boot_id != boot_id()
         if other_boot or SessionClock(start.monotonic_s).now_s() < 0:
             raise UserError(
@@ -120,7 +120,7 @@ class SessionWriter:
         Raises:
             UserError: the disk is full or the file cannot be written; the session is as it was before.
         """
-        self._log.append(_line(event))
+        self._log.append(event_line(event))
 
     def close(self) -> None:
         self._log.close()
@@ -150,7 +150,8 @@ def _open_log(path: Path) -> AppendLog:
     return AppendLog(path / "session.jsonl")
 
 
-def _line(event: Event) -> bytes:
+def event_line(event: Event) -> bytes:
+    """The event as it stands in session.jsonl."""
     # Of this version's own fields None means absent; what others wrote stays as it is.
     absent = {name for name in type(event).model_fields if getattr(event, name) is None}
     return (event.model_dump_json(exclude=absent) + "\n").encode()
@@ -164,16 +165,21 @@ def find_sessions(path: Path) -> list[Session]:
     Raises:
         UserError: there is none.
     """
+    return [Session(folder) for folder in session_folders(path)]
+
+
+def session_folders(path: Path) -> list[Path]:
+    """The folders of `find_sessions`, without reading them."""
     if (path / "session.jsonl").is_file():
-        return [Session(path)]
-    logs = sorted(path.glob("*/session.jsonl"))
-    found = [Session(log.parent) for log in logs if not log.parent.name.startswith(".")]
+        return [path]
+    found = [log.parent for log in sorted(path.glob("*/session.jsonl")) if not log.parent.name.startswith(".")]
     if not found:
         raise UserError(f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT")
     return found
 
 
-def _read_start(path: Path) -> SessionStart:
+def read_start(path: Path) -> SessionStart:
+    """The first event of the session in the folder `path`."""
     return _start_of(path, next(_read_events(path / "session.jsonl"), None))
 
 

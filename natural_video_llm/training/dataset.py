@@ -1,7 +1,8 @@
 """Sessions → examples → batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,14 +13,15 @@ from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face, PersonNeutral
 from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
 from natural_video_llm.sessions.folder import Session
-from natural_video_llm.sessions.latents import load_session_latents
+from natural_video_llm.sessions.latents import Latents, load_session_latents
 from natural_video_llm.sessions.split import person_of
 
 
 @dataclass(frozen=True)
 class FaceTrack:
     """A face over time, one row a frame: latents [frames, 2 * latent_size] float16 (as they are, then relative to
-    the person's neutral), times [frames] float64 seconds, present [frames] bool."""
+    the person's neutral; they may lie in a file, see `FaceStore`), times [frames] float64 seconds, present [frames]
+    bool."""
 
     latents: np.ndarray
     times: np.ndarray
@@ -87,6 +89,11 @@ class Example:
         queries = self.query_times
         return (track or self.track).between(queries.min() - memory_s, queries.max())
 
+    def ahead(self, seconds: float) -> FaceTrack:
+        """The stretch of the face from the first prediction on, up to `seconds` after the last."""
+        first_s, last_s = self.target_span_s
+        return self.track.between(first_s, last_s + seconds)
+
 
 def load_examples(
     sessions: Sequence[Session],
@@ -95,31 +102,53 @@ def load_examples(
     encoder: str,
     neutral_memory_s: float,
     context_turns: int,
+    tracks: Iterable[FaceTrack] | None = None,
 ) -> list[Example]:
     """Every utterance that can be learned from, with its conversation and its face.
 
     Where anybody answers the filmed person, the answers are the targets; where only filmed people speak, their own
-    words are (what was said shows on the face that says it).
+    words are (what was said shows on the face that says it). `tracks` are the sessions' faces where they are already
+    at hand; else they are read into memory.
 
     Raises:
-        UserError: no aligned data, or cut by another tokenizer or encoder.
+        UserError: no aligned data, or cut by another tokenizer, or faces of another encoder.
     """
+    if not sessions:
+        raise UserError("no session to take examples from: nothing was held out, so nothing can be evaluated")
     loaded = [(session, read_aligned(session.aligned_file)) for session in sessions]
     answers = any(u.speaker != s.start.filmed_speaker for s, utterances in loaded for u in utterances)
     examples: list[Example] = []
-    for session, utterances in loaded:
+    faces = load_tracks(sessions, encoder, neutral_memory_s) if tracks is None else tracks
+    for (session, utterances), track in zip(loaded, faces, strict=True):
         _check_alignment(session, utterances, tokenizer_sha256, encoder)
-        track = load_track(session, encoder, neutral_memory_s)
         examples += _session_examples(session, utterances, track, chat, answers, context_turns)
     if not examples:
         raise UserError(f"{sessions[0].path.parent}: no utterance to learn from in {len(sessions)} session(s)")
     return examples
 
 
-def load_track(session: Session, encoder: str, neutral_memory_s: float) -> FaceTrack:
-    latents = load_session_latents(session, encoder)
-    relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
-    return FaceTrack(relative, latents.times, latents.present)
+def load_tracks(sessions: Sequence[Session], encoder: str, neutral_memory_s: float) -> Iterator[FaceTrack]:
+    """The face of each session, one after the other.
+
+    Raises:
+        UserError: latents are missing, or come from another encoder than asked for or than the first session's.
+    """
+    first: Latents | None = None
+    for session in sessions:
+        latents = load_session_latents(session, encoder)
+        first = first or latents
+        _check_latents(session, latents, encoder, first)
+        relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
+        yield FaceTrack(relative, latents.times, latents.present)
+
+
+def _check_latents(session: Session, latents: Latents, encoder: str, first: Latents) -> None:
+    folder = session.latents_dir(encoder)
+    again = f"delete {folder} and run: nvllm extract {session.path} --encoder {encoder}"
+    if latents.encoder != encoder:
+        raise UserError(f"{folder}: these are latents of {latents.encoder}, not of {encoder}; {again}")
+    if latents.encoder_sha256 != first.encoder_sha256 or latents.latents.shape[1] != first.latents.shape[1]:
+        raise UserError(f"{folder}: made by other weights of {encoder} than the first session's latents; {again}")
 
 
 def no_face(example: Example) -> FaceTrack:
@@ -177,12 +206,14 @@ def _turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndar
 
 
 def _check_alignment(session: Session, utterances: list[AlignedUtterance], tokenizer_sha256: str, encoder: str) -> None:
-    for utterance in utterances[:1]:
-        if utterance.tokenizer_sha256 != tokenizer_sha256 or utterance.encoder != encoder:
-            raise UserError(
-                f"{session.aligned_file}: aligned for {utterance.tokenizer} and {utterance.encoder}; run nvllm align "
-                f"again for the model and encoder in use"
-            )
+    for utterance in utterances:
+        if utterance.tokenizer_sha256 != tokenizer_sha256:
+            what = f"cut into tokens by the tokenizer of {utterance.tokenizer}, which is not this LLM's"
+        elif utterance.encoder != encoder:
+            what = f"aligned with latents of {utterance.encoder}, not of {encoder}"
+        else:
+            continue
+        raise UserError(f"{session.aligned_file}: {what}; run nvllm align again with --llm and --encoder as here")
 
 
 @dataclass(frozen=True)
@@ -206,6 +237,12 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         return Batch(**{name: value.to(device) for name, value in vars(self).items()})
 
+    def texts(self, first: int, last: int, tokens: int) -> "Batch":
+        """Rows [first, last), of which none is longer than `tokens`, without the padding that longer rows needed; the
+        face stays as it is."""
+        fields = {name: value for name, value in vars(self).items() if name != "face"}
+        return Batch(**{name: value[first:last, :tokens] for name, value in fields.items()}, face=self.face)
+
 
 def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int) -> Batch:
     """Pad examples on the right; faces, one for each example or fewer to be shared, likewise."""
@@ -222,27 +259,32 @@ def collate(examples: Sequence[Example], faces: Sequence[FaceTrack], pad_id: int
         # No example has more pieces than a row has tokens, so that the numbers of two examples never meet.
         own = torch.from_numpy(example.pieces[1:])
         pieces[row, : length - 1] = torch.where(own >= 0, own + row * tokens, -1)
-    return Batch(ids[:, :-1], ids[:, 1:], times, mask, pieces, _collate_faces(faces))
+    return Batch(ids[:, :-1], ids[:, 1:], times, mask, pieces, collate_faces(faces))
 
 
-def _collate_faces(faces: Sequence[FaceTrack]) -> Face:
+def collate_faces(faces: Sequence[FaceTrack]) -> Face:
+    """Stretches as a batch, padded on the right with frames without a face."""
     frames, count = max(len(f.times) for f in faces), len(faces)
-    latents = torch.zeros(count, frames, faces[0].latents.shape[1], dtype=torch.float16)
-    times = torch.zeros(count, frames, dtype=torch.float64)
-    present = torch.zeros(count, frames, dtype=torch.bool)
+    latents = np.zeros((count, frames, faces[0].latents.shape[1]), np.float16)
+    times = np.zeros((count, frames))
+    present = np.zeros((count, frames), bool)
     for row, face in enumerate(faces):
         seen = len(face.times)
-        latents[row, :seen] = torch.from_numpy(face.latents)
-        times[row, :seen] = torch.from_numpy(face.times)
-        present[row, :seen] = torch.from_numpy(face.present)
-    return Face(latents, times, present)
+        latents[row, :seen], times[row, :seen], present[row, :seen] = face.latents, face.times, face.present
+    return Face(torch.from_numpy(latents), torch.from_numpy(times), torch.from_numpy(present))
 
 
-def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Indices of batch after batch, every example once an epoch, shuffled anew by (seed, epoch); endless."""
-    epoch = 0
-    while True:
-        order = np.random.default_rng((seed, epoch)).permutation(count)
-        for start in range(0, count - count % batch_size or count, batch_size):
-            yield order[start : start + batch_size]
-        epoch += 1
+def batch_at(step: int, count: int, batch_size: int, seed: int) -> np.ndarray:
+    """[batch_size] indices of the examples of one step (from 0), a function of its arguments alone.
+
+    Batches are cut from an endless row of epochs; each epoch holds every example once, shuffled by (seed, epoch).
+    """
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = range(places[0] // count, places[-1] // count + 1)
+    rows = np.concatenate([_epoch(count, seed, epoch) for epoch in epochs])
+    return rows[places - places[0] // count * count]
+
+
+@lru_cache(maxsize=4)
+def _epoch(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)

@@ -5,12 +5,13 @@ RUN/
 ├── run.json                           data, split, options
 ├── logs/metrics/                      metrics.jsonl and TensorBoard events
 ├── twin/                              the same training with no face at all
-└── fold_0/ …                          with --folds: such a run for each fold
+├── fold_0/ …                          with --folds: such a run for each fold
+└── checkpoints/                       while it is trained: where --resume goes on
 """
 
+import errno
 import json
-import math
-import time
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,278 +19,319 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors import SafetensorError
 
-from natural_video_llm.checkpoint import BaseLLM, autocast, load_base_llm
+from natural_video_llm.checkpoint import BaseLLM, load_base_llm
+from natural_video_llm.device import pick_device, pick_dtype
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
-from natural_video_llm.models.loss import next_token_loss
-from natural_video_llm.preprocessing.encoders import mirror_of, parse_encoder
-from natural_video_llm.sessions.folder import find_sessions
+from natural_video_llm.preprocessing.encoders import parse_encoder
+from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
+from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints
 from natural_video_llm.training.dataset import (
     Example,
-    FaceTrack,
-    collate,
-    epochs,
     load_examples,
-    no_face,
+    load_tracks,
 )
-from natural_video_llm.training.metrics import MetricsLog
+from natural_video_llm.training.face_store import FaceStore
+from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
+from natural_video_llm.training.model_card import RUN_FILE, data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
-from natural_video_llm.training.read_texts import ReadTexts
+from natural_video_llm.training.processes import Processes
+from natural_video_llm.training.setting import Progress, Setting
+from natural_video_llm.training.trainer import Trainer, part_name
 
-RUN_FILE = "run.json"
-_GATE_RATE = 20  # a gate is one number that has far to go from zero; the weights behind it have not
-_MATCHED_RATE = 0.1  # what matching has taught is to be kept while the LLM learns to use it
+__all__ = ["RUN_FILE", "Progress", "Report", "train"]
 
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training is: what is being trained, step of steps, loss in bits (a token; a pair while matching), seconds
-    left for this part."""
-
-    part: str
-    step: int
-    steps: int
-    bits: float
-    left_s: float
-
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[Progress], None]
 
 
-def train(options: TrainOptions, report: Report) -> None:
-    """Train the run (and its folds and twins) that `options` describe."""
+def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool] = lambda: False) -> int:
+    """Train the run (and its folds and twins) that `options` describe, or what is left of it to train.
+
+    Args:
+        report: told of every step; the training stops where it raises KeyboardInterrupt.
+        should_stop: asked after every step; training then stops in all processes at once, by KeyboardInterrupt.
+
+    Returns:
+        How many sessions were held out; 0 means that nothing can be evaluated.
+
+    Raises:
+        UserError: a mistake in the options or the data, or the machine is too small.
+    """
+    _check(options)
     options = replace(options, encoder=str(parse_encoder(options.encoder)))
-    sessions = find_sessions(options.sessions)
-    base = load_base_llm(options.llm)
-    latents = load_session_latents(sessions[0], options.encoder)
-    config = FusionConfig(
+    try:
+        return _Run(options, report, should_stop).train()
+    except (OSError, SafetensorError) as error:
+        if not _is_disk_full(error):
+            raise
+        raise UserError(
+            f"{options.out}: the disk is full; what was saved before is whole: free space and add --resume"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Where one model and its twin are written, what they are trained and tested on, and how much that is."""
+
+    out: Path
+    train_ids: set[str]
+    test_ids: set[str]
+    data: dict[str, Any]
+
+
+class _Run:
+    """All models of one call of `nvllm train`."""
+
+    def __init__(self, options: TrainOptions, report: Report, should_stop: Callable[[], bool]):
+        self._options = options
+        self._processes = Processes()
+        self._checkpoints = Checkpoints(options.out, options)
+        self._tracker = Tracker.load(options.tracker) if self._processes.is_main else None
+        self._report, self._should_stop = report, should_stop
+
+    def train(self) -> int:
+        options, processes = self._options, self._processes
+        sessions = find_sessions(options.sessions)
+        splits = _splits(sessions, options)
+        held_out = sum(len(split.test_ids) for split in splits)
+        if options.resume and all(_is_trained(split.out) for split in splits):
+            return held_out
+        begun = self._checkpoints.load() if options.resume else None
+        dtype = _DTYPES.get(options.precision) or pick_dtype(pick_device())
+        base = load_base_llm(options.llm, dtype)
+        config = _fusion_config(base, sessions[0], options)
+        examples = self._examples(sessions, base, config)
+        processes.shard(base.model)
+        if processes.is_main and begun is None:
+            self._checkpoints.clear()
+        setting = Setting(
+            options=options,
+            processes=processes,
+            pad_id=base.tokenizer.pad_token_id or 0,
+            dtype=dtype,
+            report=self._report,
+            should_stop=self._should_stop,
+            save=self._checkpoints.save,
+        )
+        for fold, split in enumerate(splits):
+            if begun is None or fold >= begun.position.fold:
+                self._train_split(base, config, examples, setting, fold, split, begun)
+                begun = None
+        if processes.is_main:
+            self._checkpoints.clear()
+        return held_out
+
+    def _examples(self, sessions: Sequence[Session], base: BaseLLM, config: FusionConfig) -> list[Example]:
+        """All examples, their faces mapped from files that the main process writes and then takes away."""
+        options, store = self._options, FaceStore(self._options.out / ".faces")
+        chat = ChatFormat(base.tokenizer)
+        if chat.notice and self._processes.is_main:
+            print(f"nvllm: {base.name}: {chat.notice}", file=sys.stderr)
+        try:
+            if self._processes.is_main:
+                store.write(load_tracks(sessions, options.encoder, config.neutral_memory_s))
+            self._processes.wait()
+            tracks = store.read()
+            self._processes.wait()
+        finally:
+            if self._processes.is_main:
+                store.clear()
+        return load_examples(
+            sessions,
+            chat,
+            tokenizer_sha256(base.tokenizer),
+            options.encoder,
+            config.neutral_memory_s,
+            options.context_turns,
+            tracks,
+        )
+
+    def _train_split(
+        self,
+        base: BaseLLM,
+        config: FusionConfig,
+        examples: Sequence[Example],
+        setting: Setting,
+        fold: int,
+        split: _Split,
+        begun: Checkpoint | None,
+    ) -> None:
+        """Train the model of a split and its twin, or what is left of them."""
+        options = self._options
+        if self._processes.is_main:
+            _write_run_file(split, options, trained=False)
+        trained_on, left_out = _left_out([e for e in examples if e.session_id in split.train_ids], options)
+        if not trained_on:
+            raise UserError(f"{options.sessions}: no training session left after the split; lower --test-share")
+        for twin in (False, True) if options.twin else (False,):
+            at = begun if begun is not None and begun.position.twin == twin else None
+            if begun is not None and begun.position.twin and not twin:
+                continue
+            out = split.out / "twin" if twin else split.out
+            torch.manual_seed(options.seed)
+            own = replace(config, reaction=config.reaction and not twin)  # it needs a face
+            model = NaturalVideoLLM(base.model, own).to(base.model.device)
+            log = self._log(out, at)
+            try:
+                self._prepare(model, trained_on)
+                trainer = Trainer(model, trained_on, left_out, setting, log, fold, twin)
+                self._train_one(trainer, out, at)
+            finally:
+                log.close()
+                model.detach()
+        if self._processes.is_main:
+            _write_run_file(split, options, trained=True)
+            write_card(split.out, evidence=None)
+
+    def _train_one(self, trainer: Trainer, out: Path, begun: Checkpoint | None) -> None:
+        """Train one model and write it; an interrupt writes what there is before it goes on up."""
+        try:
+            trainer.train(begun)
+        except KeyboardInterrupt:
+            self._write(trainer.model, out)
+            raise
+        self._write(trainer.model, out)
+
+    def _write(self, model: NaturalVideoLLM, out: Path) -> None:
+        if self._processes.is_main:
+            model.save_pretrained(out)
+
+    def _prepare(self, model: NaturalVideoLLM, examples: Sequence[Example]) -> None:
+        """What of a new model the data and the options decide; the same in all processes."""
+        model.temporal_encoder.basis.fit(_sample_latents(examples, self._options.seed))
+        model.temporal_encoder.training_noise = self._options.face_noise
+        model.contrastive.token_dropout.p = self._options.text_dropout
+        self._processes.take_from_main(list(model.adapter_state().values()))
+
+    def _log(self, out: Path, begun: Checkpoint | None) -> Log:
+        if not self._processes.is_main:
+            return NoLog()
+        kept = None
+        if begun is not None:
+            position = begun.position
+            kept = part_name(position.phase, position.twin), position.step
+        tracking = self._tracker.begin(out, _plain(self._options), begun is not None) if self._tracker else None
+        return MetricsLog(out / "logs" / "metrics", kept, tracking)
+
+
+def _splits(sessions: Sequence[Session], options: TrainOptions) -> list[_Split]:
+    if options.folds:
+        parts = fold_sessions(sessions, options.folds, options.seed)
+        outs = [options.out / f"fold_{i}" for i in range(options.folds)]
+    else:
+        parts, outs = [split_sessions(sessions, options.test_share, options.seed)], [options.out]
+    return [
+        _Split(out, train, test, data_facts([s for s in sessions if s.start.session_id in train]))
+        for out, (train, test) in zip(outs, parts, strict=True)
+    ]
+
+
+def _left_out(examples: Sequence[Example], options: TrainOptions) -> tuple[list[Example], list[Example]]:
+    """(examples to train on, examples of people left out of that to see when to stop)
+
+    Raises:
+        UserError: there are not two people (or sessions of one) to part.
+    """
+    people: dict[str, set[str]] = {}
+    for example in examples:
+        people.setdefault(example.person, set()).add(example.session_id)
+    if not options.validate_every or not people:
+        return list(examples), []
+    groups = list(people.values()) if len(people) > 1 else [{s} for s in sorted(next(iter(people.values())))]
+    if len(groups) < 2:
+        raise UserError("--validate-every needs at least two training people or sessions, and there is one")
+    count = min(max(1, round(options.validation_share * len(groups))), len(groups) - 1)
+    order = np.random.default_rng((options.seed, 3)).permutation(len(groups))
+    chosen = set().union(*(groups[i] for i in order[:count]))
+    return [e for e in examples if e.session_id not in chosen], [e for e in examples if e.session_id in chosen]
+
+
+def _fusion_config(base: BaseLLM, session: Session, options: TrainOptions) -> FusionConfig:
+    latents = load_session_latents(session, options.encoder)
+    return FusionConfig(
         base_llm=base.name,
         base_llm_sha256=base.sha256,
         encoder=latents.encoder,
         encoder_sha256=latents.encoder_sha256,
         latent_size=2 * latents.latents.shape[1],
-        fusion_layers=default_fusion_layers(base.model.config.get_text_config().num_hidden_layers),
+        fusion_layers=_fusion_layers(base, options),
         window_s=options.window_s,
         reach_s=options.window_s / 3,
         lora_rank=options.lora_rank,
+        temporal_encoder=options.temporal_encoder,
+        reaction=options.reaction_weight > 0,
     )
-    examples = load_examples(
-        sessions,
-        ChatFormat(base.tokenizer),
-        tokenizer_sha256(base.tokenizer),
-        options.encoder,
-        config.neutral_memory_s,
-        options.context_turns,
-    )
-    if options.folds:
-        splits = fold_sessions(sessions, options.folds, options.seed)
-        outs = [options.out / f"fold_{i}" for i in range(options.folds)]
-    else:
-        splits, outs = [split_sessions(sessions, options.test_share, options.seed)], [options.out]
-    for out, (train_ids, test_ids) in zip(outs, splits, strict=True):
-        _write_run_file(out, options, train_ids, test_ids)
-        part = [e for e in examples if e.session_id in train_ids]
-        if not part:
-            raise UserError(f"{options.sessions}: no training session left after the split; lower --test-share")
-        for name in ("face", "twin") if options.twin else ("face",):
-            folder = out if name == "face" else out / "twin"
-            _train_one(base, config, part, options, folder, sighted=name == "face", report=report)
 
 
-def _train_one(
-    base: BaseLLM,
-    config: FusionConfig,
-    examples: Sequence[Example],
-    options: TrainOptions,
-    out: Path,
-    sighted: bool,
-    report: Report,
-) -> None:
-    """Train one model; an interrupt saves what there is before it goes on up."""
-    torch.manual_seed(options.seed)
-    model = NaturalVideoLLM(base.model, config).to(base.model.device)
-    log = MetricsLog(out / "logs" / "metrics")
-    model.temporal_encoder.training_noise = options.face_noise
-    trainer = Trainer(model, examples, base.tokenizer.pad_token_id or 0, options, log, report)
-    try:
-        model.temporal_encoder.basis.fit(_sample_latents(examples, options.seed))
-        if sighted and options.contrastive_weight and options.match_steps:
-            trainer.match()
-        trainer.fit(sighted)
-    except KeyboardInterrupt:
-        model.save_pretrained(out)
-        raise
-    else:
-        model.save_pretrained(out)
-    finally:
-        log.close()
-        model.detach()
-
-
-class Trainer:
-    """Optimises one adapter on one set of examples."""
-
-    def __init__(
-        self,
-        model: NaturalVideoLLM,
-        examples: Sequence[Example],
-        pad_id: int,
-        options: TrainOptions,
-        log: MetricsLog,
-        report: Report,
-    ):
-        self.model, self.examples, self.options = model, examples, options
-        self._pad_id, self._log, self._report = pad_id, log, report
-        self._read = ReadTexts(model, pad_id)
-        self._is_matched = False
-        self._mirror = mirror_of(model.config.encoder)
-        self._faces = np.random.default_rng((options.seed, 1))
-
-    def match(self) -> None:
-        """Teach the temporal encoder which face belongs to which words, by the contrastive loss alone."""
-        options, model = self.options, self.model
-        parameters = [*model.temporal_encoder.parameters(), *model.contrastive.parameters()]
-        optimiser = torch.optim.AdamW(parameters, options.match_rate, (0.9, 0.98), weight_decay=options.weight_decay)
-        memory_s = model.config.window_s + model.temporal_encoder.memory_s
-
-        def step(chosen: list[Example]) -> tuple[Tensor, dict[str, float]]:
-            faces = []
-            for example in chosen:
-                first_s, last_s = example.target_span_s
-                faces.append(self._varied(example.track.between(first_s - memory_s, last_s)))
-            batch = collate(chosen, faces, self._pad_id).to(model.absence.device)
-            loss = model.match(batch.labels, batch.pieces, batch.query_times, model.encode(batch.face))
-            return loss, {"contrastive": loss.item()}
-
-        self._optimise("matching faces and words", optimiser, options.match_steps, 4 * options.batch_size, step)
-        model.look_as_matched()
-        self._is_matched = True
-
-    def fit(self, sighted: bool) -> None:
-        """Teach the adapter the words that came next, with the face or, for the twin, without."""
-        options, model = self.options, self.model
-
-        def step(chosen: list[Example]) -> tuple[Tensor, dict[str, float]]:
-            faces = [self._training_face(e, sighted) for e in chosen]
-            batch = collate(chosen, faces, self._pad_id).to(model.absence.device)
-            out = model(
-                batch.ids,
-                batch.query_times,
-                batch.face,
-                text_hidden=self._read(chosen),
-                attention_mask=batch.mask,
-                keep=batch.keep,
-            )
-            language = next_token_loss(out.logits, batch.labels[batch.keep])
-            figures = {"bits_per_token": language.item() / math.log(2)}
-            if not (sighted and options.contrastive_weight):
-                return language, figures
-            contrastive = model.match(batch.labels, batch.pieces, batch.query_times, out.face)
-            return language + options.contrastive_weight * contrastive, figures | {"contrastive": contrastive.item()}
-
-        name = "model" if sighted else "text-only twin"
-        self._optimise(name, _optimiser(model, options, self._is_matched), options.steps, options.batch_size, step)
-
-    def _optimise(
-        self,
-        part: str,
-        optimiser: torch.optim.Optimizer,
-        steps: int,
-        batch_size: int,
-        step: Callable[[list[Example]], tuple[Tensor, dict[str, float]]],
-    ) -> None:
-        schedule = _warm_up_and_decay(optimiser, steps)
-        parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        batches = epochs(len(self.examples), batch_size, self.options.seed)
-        started = time.monotonic()
-        self.model.train()
-        for number in range(1, steps + 1):
-            with autocast(self.model.absence.device):
-                loss, figures = step([self.examples[i] for i in next(batches)])
-            if not torch.isfinite(loss):
-                raise UserError(f"{part}: the loss became {loss.item()} at step {number}; lower its rate of learning")
-            optimiser.zero_grad(set_to_none=True)
-            if loss.requires_grad:
-                loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-            schedule.step()
-            self._log.write(part, number, learning_rate=float(schedule.get_last_lr()[0]), **figures)
-            left_s = (time.monotonic() - started) / number * (steps - number)
-            bits = figures.get("bits_per_token", loss.item() / math.log(2))
-            self._report(Progress(part, number, steps, bits, left_s))
-
-    def _training_face(self, example: Example, sighted: bool) -> FaceTrack:
-        """The example's own face, varied, or withheld."""
-        withheld = self._faces.random() < self.options.face_dropout
-        return no_face(example) if withheld or not sighted else self._varied(example.seen(self.model.memory_s))
-
-    def _varied(self, face: FaceTrack) -> FaceTrack:
-        """The same face a little earlier or later, and as often as not seen in a mirror."""
-        limit_s = self.options.time_jitter_s
-        face = face.later(self._faces.uniform(-limit_s, limit_s))
-        return face.mirrored(self._mirror) if self._mirror and self._faces.random() < 0.5 else face
-
-
-def _optimiser(model: NaturalVideoLLM, options: TrainOptions, is_matched: bool) -> torch.optim.Optimizer:
-    rate, decay = options.learning_rate, options.weight_decay
-    groups: dict[str, dict[str, Any]] = {
-        "gate": {"lr": _GATE_RATE * rate, "weight_decay": 0.0},
-        "lora": {"lr": rate / 2, "weight_decay": decay},
-        "matched": {"lr": (_MATCHED_RATE if is_matched else 1.0) * rate, "weight_decay": decay},
-        "fusion": {"lr": rate, "weight_decay": decay},
-    }
-    for name, parameter in model.trained_parameters():
-        groups[_group_of(name)].setdefault("params", []).append(parameter)
-    return torch.optim.AdamW([g for g in groups.values() if "params" in g], betas=(0.9, 0.98))
-
-
-def _group_of(parameter: str) -> str:
-    if parameter.endswith(".gate"):
-        return "gate"
-    if ".lora_" in parameter:
-        return "lora"
-    matched = parameter.startswith(("temporal_encoder.", "contrastive.")) or ".attention." in parameter
-    return "matched" if matched else "fusion"
-
-
-def _warm_up_and_decay(optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Linear warm-up over the first twentieth, then a cosine down to zero."""
-    warm = max(1, steps // 20)
-
-    def scale(step: int) -> float:
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, scale)
+def _fusion_layers(base: BaseLLM, options: TrainOptions) -> tuple[int, ...]:
+    count = base.model.config.get_text_config().num_hidden_layers
+    chosen = tuple(sorted(set(options.fusion_layers)))
+    if chosen and not 0 <= chosen[0] <= chosen[-1] < count:
+        raise UserError(f"--fusion-layers {chosen}: {base.name} has the layers 0 to {count - 1}")
+    return chosen or default_fusion_layers(count, options.fusion_every)
 
 
 def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000) -> torch.Tensor:
     """Frames with a face, at most `limit`, drawn evenly from the training sessions."""
-    tracks = {id(e.track): e.track for e in examples}
-    faces = np.concatenate([t.latents[t.present] for t in tracks.values()])
-    if not len(faces):
+    tracks = list({id(e.track): e.track for e in examples}.values())
+    present = [np.flatnonzero(track.present) for track in tracks]
+    ends = np.cumsum([len(rows) for rows in present])
+    if not ends[-1]:
         raise UserError("no face was found in any training video; look at the recordings, then extract again")
-    rng = np.random.default_rng(seed)
-    return torch.from_numpy(faces[rng.permutation(len(faces))[:limit]])
+    drawn = np.sort(np.random.default_rng(seed).choice(ends[-1], min(limit, ends[-1]), replace=False))
+    parts = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
+    starts = ends - [len(rows) for rows in present]
+    frames = [t.latents[rows[part - s]] for t, rows, part, s in zip(tracks, present, parts, starts, strict=True)]
+    return torch.from_numpy(np.concatenate(frames))
 
 
-def _write_run_file(out: Path, options: TrainOptions, train_ids: set[str], test_ids: set[str]) -> None:
-    own = replace(options, sessions=options.sessions.resolve(), out=out.resolve(), folds=0)
+def _check(options: TrainOptions) -> None:
+    least = {"steps": 0, "match_steps": 0, "batch_size": 1, "micro_batch_size": 0, "save_every": 1, "patience": 1}
+    least |= {"validate_every": 0, "text_cache_mb": 0, "folds": 0, "lora_rank": 0, "context_turns": 0}
+    least |= {"fusion_every": 1, "reaction_weight": 0, "contrastive_weight": 0}
+    for name, value in least.items():
+        if getattr(options, name) < value:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be {value} or more")
+
+
+def _is_trained(run: Path) -> bool:
+    try:
+        return bool(json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["trained"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None:
+    own = replace(options, sessions=options.sessions.resolve(), out=split.out.resolve(), folds=0)
     record = {
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(own).items()},
-        "train": sorted(train_ids),
-        "test": sorted(test_ids),
+        "options": _plain(own),
+        "train": sorted(split.train_ids),
+        "test": sorted(split.test_ids),
+        "trained": trained,
+        "data": split.data,
     }
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n")
+        split.out.mkdir(parents=True, exist_ok=True)
+        beside = split.out / f".{RUN_FILE}"
+        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        beside.replace(split.out / RUN_FILE)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}); choose another --out") from error
+        raise UserError(f"{split.out} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _plain(options: TrainOptions) -> dict[str, object]:
+    return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """safetensors tells the system's error as text alone."""
+    return getattr(error, "errno", None) in _DISK_FULL or any(f"os error {n}" in str(error) for n in _DISK_FULL)

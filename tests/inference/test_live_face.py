@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
+from own_encoder import OwnEncoder
+from tiny_models import encoder_with_model
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.live_face import Frames, LiveFace, PushedFrames, View, camera_frames, file_frames
@@ -83,6 +85,40 @@ def test_the_ring_holds_what_extraction_gives(portrait_video: Path, encoder: Enc
     np.testing.assert_array_equal(face.latents[0, :, : encoder.latent_size].numpy(), expected.latents)
 
 
+def test_an_encoder_of_clips_gives_live_what_it_gives_of_a_file(portrait_video: Path, tmp_path: Path) -> None:
+    encoder = make_encoder(f"{encoder_with_model('videomae', tmp_path / 'model')},window_s=0.2,stride_s=0.08")
+    given: list[tuple[float, np.ndarray]] = []
+
+    def frames(clock: SessionClock) -> Frames:
+        for number, (_, rgb) in enumerate(read_frames(portrait_video)):
+            until(lambda n=number: live.view().frames == n)
+            time.sleep(0.03)
+            given.append((clock.now_s(), rgb))
+            yield given[-1]
+
+    live = LiveFace(frames, encoder, 60.0, NEUTRAL_S, SessionClock())
+    with live:
+        until(lambda: not live.view().running)
+        assert live.view().face_seen
+    encoder.reset()
+    expected, face = encoder.encode(given), live.look()[1]
+    assert (live.view().frames, live.view().dropped) == (16, 0)
+    assert 4 <= len(expected.times) <= 16
+    np.testing.assert_array_equal(face.times[0], expected.times)
+    np.testing.assert_array_equal(face.present[0], expected.present)
+    np.testing.assert_allclose(face.latents[0, :, : encoder.latent_size], expected.latents, atol=2e-3, rtol=2e-3)
+
+
+def test_a_face_counts_as_seen_until_the_next_clip_is_due(portrait_video: Path, tmp_path: Path) -> None:
+    encoder = make_encoder(f"{encoder_with_model('videomae', tmp_path / 'model')},stride_s=30")
+    _, rgb = next(read_frames(portrait_video))
+    clock = SessionClock()
+    with LiveFace(lambda clock: iter([(clock.now_s(), rgb)]), encoder, 60.0, NEUTRAL_S, clock) as live:
+        until(lambda: not live.view().running)
+        time.sleep(max(0.0, float(live.look()[1].times[0, -1]) + 1.1 - clock.now_s()))
+        assert live.view().face_seen
+
+
 def test_the_ring_is_bounded_by_its_memory(portrait_video: Path, encoder: Encoder) -> None:
     live, view = play(portrait_video, encoder, memory_s=0.03)
     times = live.look()[1].times[0]
@@ -147,6 +183,36 @@ def test_a_busy_encoder_takes_the_newest_frame(portrait_video: Path, encoder: En
     assert view.frames + view.dropped == len(given) == 160
     assert times[-1] == given[-1], "the newest frame wins"
     assert times == sorted(times)
+
+
+def clips_live(encoder: Encoder, seconds: float, rate_hz: float = 25) -> tuple[LiveFace, View, int]:
+    """An encoder of clips with frames as a camera gives them, to the end, and how many there were."""
+    count = round(seconds * rate_hz)
+
+    def camera(clock: SessionClock) -> Frames:
+        began_s = clock.now_s()
+        for number in range(count):
+            time.sleep(max(0.0, began_s + number / rate_hz - clock.now_s()))
+            yield clock.now_s(), np.full((48, 64, 3), number, np.uint8)
+
+    with LiveFace(camera, encoder, 60.0, NEUTRAL_S, SessionClock()) as live:
+        until(lambda: not live.view().running)
+    return live, live.view(), count
+
+
+def test_frames_wait_while_a_clip_is_being_encoded() -> None:
+    live, view, count = clips_live(OwnEncoder(0.2, 0.4), seconds=1.3)
+    assert (view.frames, view.dropped) == (count, 0), "the next clip needs them"
+    assert len(live.look()[1].times[0]) >= 4
+
+
+def test_what_waits_for_slow_clips_is_bounded() -> None:
+    live, view, count = clips_live(OwnEncoder(0.5, 0.1), seconds=1.2)
+    times = live.look()[1].times[0].numpy()
+    assert view.frames + view.dropped == count
+    assert view.dropped > 10
+    assert view.frames < 20, "at most a stride of frames waits"
+    assert (np.diff(times) > 0).all()
 
 
 def test_an_error_of_the_source_surfaces(tmp_path: Path, encoder: Encoder) -> None:

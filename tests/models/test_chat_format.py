@@ -1,6 +1,7 @@
 """Conversations as tokens: the same text as the tokenizer's own chat template, with a time for every token."""
 
 import copy
+import re
 
 import pytest
 from hypothesis import assume, given
@@ -85,14 +86,45 @@ def test_parts_are_cut_as_the_whole_is(tokenizer: PreTrainedTokenizerBase, talk:
     assert ids == tokenizer(whole, add_special_tokens=False)["input_ids"]
 
 
-def test_a_tokenizer_without_a_template_gets_plain_lines(tokenizer: PreTrainedTokenizerBase) -> None:
+UNUSABLE = {
+    "none": (None, "has no chat template"),
+    "only the last message": ("{{ messages[-1].content }}", "does not write turns one after the other"),
+    "everything twice": ("{% for m in messages + messages %}{{ m.content }}{% endfor %}", "does not write turns"),
+    "one that refuses": ("{{ raise_exception('no replies, please') }}", "fails on a plain conversation .no replies"),
+    "a broken one": ("{% for m in messages %}{{ m.content }}", "fails on a plain conversation"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_without_a_usable_template_there_are_plain_lines_and_a_notice(
+    tokenizer: PreTrainedTokenizerBase, name: str
+) -> None:
     plain = copy.deepcopy(tokenizer)
-    plain.chat_template = None
+    plain.chat_template, reason = UNUSABLE[name]
     chat = ChatFormat(plain)
-    ids = chat.conversation([(role, timed(plain, f" {text}")) for role, text in TALK[:2]]).ids
+    ids = chat.conversation([(role, timed(plain, text)) for role, text in TALK[:2]]).ids
     bos, eos = plain.bos_token, plain.eos_token
-    assert plain.decode(ids) == f"{bos}user: Hello there.{eos}\nassistant: Hi!{eos}\n"
+    assert plain.decode(ids) == f"{bos}user:\nHello there.{eos}\nassistant:\nHi!{eos}\n"
     assert chat.end_ids["assistant"] == {plain.eos_token_id}
+    assert chat.notice is not None
+    assert re.search(reason, chat.notice)
+    assert "plain lines" in chat.notice
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_usable_template_needs_no_notice(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = TEMPLATES[name]
+    assert ChatFormat(own).notice is None
+
+
+def test_a_tokenizer_without_special_tokens_ends_a_turn_with_its_line(tokenizer: PreTrainedTokenizerBase) -> None:
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = bare.bos_token = bare.eos_token = None
+    chat = ChatFormat(bare)
+    ids = chat.conversation([(role, timed(bare, text)) for role, text in TALK[:2]]).ids
+    assert bare.decode(ids) == "user:\nHello there.\nassistant:\nHi!\n"
+    assert chat.closing("assistant", 0.0).ids[0] in chat.end_ids["assistant"]
 
 
 def test_marks_carry_the_times_of_their_turn(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import LATENT_SIZE, VOCABULARY, make_face, make_llm, make_model
+from tiny_llms import LATENT_SIZE, VOCABULARY, make_face, make_llm, make_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from natural_video_llm.models.face import Face

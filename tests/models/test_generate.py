@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import LATENT_SIZE, VOCABULARY, make_face, make_llm, make_model
+from tiny_llms import LATENT_SIZE, VOCABULARY, make_face, make_llm, make_model
 from transformers import PreTrainedModel
 
 from natural_video_llm.models.chat_format import TimedTokens

@@ -22,8 +22,12 @@ from natural_video_llm.training.options import TrainOptions
 def test_from_video_to_evidence(
     kind: str, tiny_sessions: Path, tiny_llm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    carried_to_evidence(encoder_with_model(kind, tmp_path / "model"), tiny_sessions, tiny_llm, tmp_path)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def carried_to_evidence(name: str, tiny_sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
     sessions, run = shutil.copytree(tiny_sessions, tmp_path / "sessions"), tmp_path / "run"
-    name = encoder_with_model(kind, tmp_path / "model")
     encoder = make_encoder(name)
     cli.extract(ExtractOptions(sessions, name, workers=1), json=True)
     for session in find_sessions(sessions):
@@ -47,4 +51,3 @@ def test_from_video_to_evidence(
     true, none = (result["conditions"][condition]["bits_per_token"][0] for condition in ("true", "none"))
     assert math.isfinite(true)
     assert true != none, "the face reaches the words"
-    assert "Traceback" not in capsys.readouterr().err

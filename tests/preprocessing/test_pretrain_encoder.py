@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +10,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, VideoMAEForPreTraining, VideoMAEModel
 
-from natural_video_llm import cli
-from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders import Execution, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
-from natural_video_llm.preprocessing.options import PretrainOptions
 from natural_video_llm.preprocessing.pretrain_encoder import PretrainProgress, pretrain
-from natural_video_llm.sessions.folder import Session, find_sessions
-from natural_video_llm.sessions.video import SegmentWriter
+from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
 
 FILES = {"config.json", "metrics.jsonl", "model.safetensors", "preprocessor_config.json", "pretraining.json"}
 SMALL = {"side_px": 32, "pictures": 4, "window_s": 0.5, "hidden_size": 64, "layers": 2, "batch_size": 8}

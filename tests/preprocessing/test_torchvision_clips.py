@@ -45,11 +45,14 @@ def install_torchvision(release: str, folder: Path) -> None:
         Path(work, "entry").rename(folder)
 
 
-def test_the_real_nets(torchvision_env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", str(CASES)]
-    cases = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=torchvision_env)
+def test_the_real_nets(torchvision_env: dict[str, str], tiny_sessions: Path, tiny_llm: Path) -> None:
+    env = {**torchvision_env, "TINY_SESSIONS": str(tiny_sessions), "TINY_LLM": str(tiny_llm)}
+    env["PYTHONPATH"] += f"{os.pathsep}{CASES.parent}"
+    plugins = ["-p", "no:cacheprovider", "-p", "torchvision_operators"]
+    command = [sys.executable, "-m", "pytest", *plugins, str(CASES)]
+    cases = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert cases.returncode == 0, cases.stdout + cases.stderr
-    assert "skipped" not in cases.stdout
+    assert "skipped" not in cases.stdout, cases.stdout
 
 
 def test_a_build_for_another_pytorch_is_told_in_one_line(torchvision_env: dict[str, str], tiny_sessions: Path) -> None:

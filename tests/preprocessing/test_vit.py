@@ -326,3 +326,18 @@ def test_loading_says_nothing(models: dict[str, Path], capfd: pytest.CaptureFixt
     assert said.out == ""
     assert "LOAD REPORT" not in said.err
     assert "%|" not in said.err
+
+
+def test_older_weights_and_newer_settings_give_the_same(
+    models: dict[str, Path], encoders: dict[str, Encoder], frames: list[Frame], tmp_path: Path
+) -> None:
+    """Pickled weights, as before safetensors; the processor's settings within those of a processor for text as well."""
+    torch.save(ViTModel.from_pretrained(models["vit"]).state_dict(), tmp_path / "pytorch_model.bin")
+    shutil.copy(models["vit"] / "config.json", tmp_path)
+    settings = json.loads((models["vit"] / "preprocessor_config.json").read_text())
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
+    other = make_encoder(f"vit:{tmp_path}")
+    assert agree(encoded(other, frames[:3], 3).latents, encoded(encoders["vit"], frames[:3], 3).latents, 0)
+    assert other.weights_sha256 != encoders["vit"].weights_sha256
+    assert encoded(other, [], 1).latents.shape == (0, other.latent_size)
+    assert other.encode([]).times.shape == (0,)

@@ -1,148 +1,35 @@
 """`nvllm extract --watch` with real processes: on the fly, never half, never twice, whatever is killed."""
 
-import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from extracting import ENVIRONMENT, KILLS, Extracting, assert_gone, claimed, files, finished, names, target
 
 from natural_video_llm.preprocessing.claim import claim_file
-from natural_video_llm.preprocessing.extract_video_latents import extract
 from natural_video_llm.sessions.events import VideoSegmentEnd, VideoSegmentStart
-from natural_video_llm.sessions.folder import Session, SessionWriter, find_sessions
+from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import load_latents, save_latents
-from natural_video_llm.sessions.video import SegmentWriter, read_frames
-
-NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
-ENCODER = "face-geometry"
-GREETING = re.compile(r"INFO: |Created TensorFlow Lite XNNPACK delegate for CPU\.\n")
-KILLS = int(os.environ.get("NVLLM_FAULT_REPEATS", "3"))
-
-
-class Watching:
-    """A watcher at work, and what it has told so far."""
-
-    def __init__(self, *arguments: str | Path):
-        self.process = subprocess.Popen(
-            [*NVLLM, "extract", *map(str, arguments), "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
-        self.lines: list[dict[str, object]] = []
-        self._errors: list[str] = []
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self._readers = [
-            threading.Thread(target=lambda: self.lines.extend(map(json.loads, self.process.stdout or []))),
-            threading.Thread(target=lambda: self._errors.extend(self.process.stderr or [])),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    @property
-    def errors(self) -> list[str]:
-        """Lines on stderr, without the face nets' greeting, which two workers may mix."""
-        return GREETING.sub("", "".join(self._errors)).splitlines()
-
-    @property
-    def segments(self) -> list[str]:
-        """Session and number of each segment told."""
-        paths = [Path(str(line["segment"])) for line in self.lines if "segment" in line]
-        return [f"{path.parents[1].name}/{path.stem}" for path in paths]
-
-    def wait_for(self, reached: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
-        while not reached():
-            assert self.process.poll() is None, self.errors
-            assert time.monotonic() < deadline, (self.lines, self.errors)
-            time.sleep(0.02)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(timeout=60)
-        for reader in self._readers:
-            reader.join(timeout=10)  # a process left behind would hold the pipe
-            assert not reader.is_alive(), "a worker outlived its watcher"
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        self.process.stdout.close()
-        self.process.stderr.close()
-        return code
 
 
 @contextmanager
-def watching(sessions: Path, workers: int = 1) -> Iterator[Watching]:
-    watcher = Watching(sessions, "--watch", "--workers", str(workers))
+def watching(sessions: Path, workers: int = 1) -> Iterator[Extracting]:
+    watcher = Extracting(sessions, "--watch", "--workers", str(workers))
     try:
         yield watcher
     finally:
         watcher.end(signal.SIGKILL)
-
-
-@pytest.fixture(scope="module")
-def extracted(tiny_sessions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sessions cut into short segments, with the latents that plain extraction makes."""
-    out = tmp_path_factory.mktemp("watched") / "sessions"
-    for source in find_sessions(tiny_sessions)[:2]:
-        with SessionWriter(out / source.path.name, source.start) as log:
-            for end in cut_shorter(source, out / source.path.name):
-                log.append(VideoSegmentStart(t=end.t, file=end.file))
-                log.append(end)
-    list(extract(find_sessions(out), ENCODER, 2))
-    return out
-
-
-def cut_shorter(source: Session, session: Path) -> Iterator[VideoSegmentEnd]:
-    """Writes the source's video into `session` as segments of 25 frames."""
-    frames = [frame for end in source.finished_segments for frame in read_frames(source.path / end.file)]
-    for number, first in enumerate(range(0, len(frames), 25)):
-        file = f"video/{number:06d}.mp4"
-        writer = SegmentWriter(session / file, frames[0][1].shape[1], frames[0][1].shape[0], 10)
-        for time_s, rgb in frames[first : first + 25]:
-            writer.write(rgb, time_s)
-        writer.close()
-        yield VideoSegmentEnd(t=time_s, file=file, frames=writer.frames)
-
-
-@pytest.fixture
-def sessions(extracted: Path, tmp_path: Path) -> Path:
-    """The same two sessions without latents."""
-    return shutil.copytree(extracted, tmp_path / "sessions", ignore=shutil.ignore_patterns("latents"))
-
-
-def files(sessions: Path) -> dict[str, bytes]:
-    """All that lies in the folders of latents, hidden files too."""
-    found = {}
-    for path in sorted(sessions.glob("*/latents/*/*")):
-        with suppress(FileNotFoundError):  # claims go while we look
-            found[str(path.relative_to(sessions))] = path.read_bytes()
-    return found
-
-
-def names(sessions: Path) -> list[str]:
-    return [f"{path.parents[2].name}/{path.stem}" for path in sorted(sessions.glob("*/latents/*/*"))]
-
-
-def target(session: Path, number: int) -> Path:
-    return session / "latents" / ENCODER / f"{number:06d}.safetensors"
 
 
 def append(session: Path, line: str) -> None:
@@ -214,13 +101,13 @@ def test_two_watchers_do_every_segment_once(extracted: Path, sessions: Path) -> 
 
 def test_a_watcher_and_a_plain_extraction_share_the_work(extracted: Path, sessions: Path) -> None:
     with watching(sessions, workers=2) as watcher:
-        plain = Watching(sessions, "--workers", "2")
+        plain = Extracting(sessions, "--workers", "2")
         assert plain.process.wait(timeout=120) == 0
-        there = files(sessions)
+        there = finished(sessions)
         plain.end()
         # When the plain one ends, all is done, also what the watcher had claimed.
         expected = files(extracted)
-        assert {name: held for name, held in there.items() if not name.endswith(".claim")} == expected
+        assert there == expected
         watcher.wait_for(lambda: files(sessions) == expected)
         assert watcher.end() == 0
         done = [line for line in plain.lines if line["done"]]
@@ -257,7 +144,7 @@ def test_a_claimed_segment_is_skipped_and_looked_at_again(extracted: Path, sessi
 @pytest.mark.parametrize("to_all", [False, True], ids=["watcher", "group"])
 def test_a_stop_in_the_middle_is_clean(sessions: Path, number: signal.Signals, to_all: bool) -> None:
     with watching(sessions, workers=2) as watcher:
-        watcher.wait_for(lambda: any(sessions.glob("*/latents/*/.*.claim")))
+        watcher.wait_for(lambda: claimed(sessions))
         children = psutil.Process(watcher.process.pid).children(recursive=True)
         if to_all:  # as a terminal's Ctrl-C or a service manager does
             os.killpg(watcher.process.pid, number)
@@ -265,7 +152,7 @@ def test_a_stop_in_the_middle_is_clean(sessions: Path, number: signal.Signals, t
         assert watcher.end(number) == 0
         assert time.monotonic() - begun < 5
         assert watcher.errors == []
-    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert_gone(children)
     assert sorted(watcher.segments) == names(sessions)  # no claim, no half-written file, all that is there told
 
 
@@ -279,12 +166,8 @@ def test_kill_9_leaves_nothing_half_written_and_the_next_goes_on(extracted: Path
         with watching(sessions, workers=2) as watcher:
             watcher.wait_for(lambda: bool(psutil.Process(watcher.process.pid).children()))
             time.sleep(chance.uniform(0, 2.5))
-            workers = psutil.Process(watcher.process.pid).children(recursive=True)
-            assert watcher.end(signal.SIGKILL) == -signal.SIGKILL
-            _, alive = psutil.wait_procs(workers, timeout=10)
-            assert not [w for w in alive if w.status() != psutil.STATUS_ZOMBIE]
-        for name, held in files(sessions).items():
-            assert Path(name).name.startswith(".") or held == whole[name]
+            watcher.kill()
+        assert finished(sessions).items() <= whole.items()
     target(sessions / "person_001", 0).unlink(missing_ok=True)
     with watching(sessions) as watcher:
         watcher.wait_for(lambda: bool(watcher.segments) and files(sessions) == whole)
@@ -322,7 +205,7 @@ def test_a_session_with_latents_of_other_weights_is_left_alone(extracted: Path, 
     other = target(sessions / "person_000", 0)
     save_latents(other, replace(load_latents(other), encoder_sha256="0" * 64))
     before = files(sessions)
-    watcher = Watching(sessions, "--watch", "--workers", "1")
+    watcher = Extracting(sessions, "--watch", "--workers", "1")
     expected = [name for name in names(extracted) if name.startswith("person_001")]
     try:
         watcher.wait_for(lambda: sorted(watcher.segments) == expected)
@@ -357,7 +240,7 @@ def test_a_session_deleted_in_the_middle_does_not_come_back(sessions: Path) -> N
 
 
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
-    watcher = Watching(tmp_path / "nowhere", "--watch")
+    watcher = Extracting(tmp_path / "nowhere", "--watch")
     assert watcher.process.wait(timeout=60) == 1
     watcher.end()
     assert len(watcher.errors) == 1
@@ -367,7 +250,7 @@ def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_watched_folder_that_goes_away_is_one_clear_line(tmp_path: Path) -> None:
     folder = tmp_path / "recordings"
     folder.mkdir()
-    watcher = Watching(folder, "--watch")
+    watcher = Extracting(folder, "--watch")
     time.sleep(3)
     folder.rmdir()
     assert watcher.process.wait(timeout=60) == 1

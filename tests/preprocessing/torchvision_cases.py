@@ -1,10 +1,6 @@
-"""Cases for a process of its own, in which torchvision is to be had: test_torchvision_clips.py starts it.
+"""Cases for a process of its own, in which torchvision is to be had: test_torchvision_clips.py starts it."""
 
-Where the compiled part of torchvision was built for another PyTorch, the two operators that its Python part asks for on
-import are declared here, without code: the nets on video use none of them.
-"""
-
-import importlib.util
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from skimage.data import astronaut
+from test_encoders_main_path import carried_to_evidence
 from torch import nn
+from torchvision.models import video
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
-
-FOUND = importlib.util.find_spec("torchvision")
-assert FOUND is not None
-assert FOUND.origin is not None
-DECLARED = torch.library.Library("torchvision", "FRAGMENT")
-try:
-    torch.ops.load_library(Path(FOUND.origin).with_name("_C.so"))
-except OSError:
-    for operator in ("nms", "qnms"):
-        DECLARED.define(f"{operator}(Tensor boxes, Tensor scores, float overlap) -> Tensor")
-
-from torchvision.models import video  # noqa: E402
 
 MAKERS = {"r3d-18": video.r3d_18, "mc3-18": video.mc3_18, "r2plus1d-18": video.r2plus1d_18}
 SUFFIXES = {"r3d-18": ".pt", "mc3-18": ".pth", "r2plus1d-18": ".safetensors"}
@@ -148,3 +134,8 @@ def test_kinetics_weights_once_they_are_there(
     there.parent.mkdir(parents=True)
     there.symlink_to(weights["r3d-18"])
     assert make_encoder("r3d-18").weights_sha256 == make_encoder(f"r3d-18:{weights['r3d-18']}").weights_sha256
+
+
+def test_from_video_to_evidence(weights: dict[str, Path], tmp_path: Path) -> None:
+    sessions, llm = (Path(os.environ[made_by_parent]) for made_by_parent in ("TINY_SESSIONS", "TINY_LLM"))
+    carried_to_evidence(f"r3d-18:{weights['r3d-18']},frames=2,window_s=0.3,stride_s=1.5", sessions, llm, tmp_path)

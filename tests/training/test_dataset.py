@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from natural_video_llm.checkpoint import load_tokenizer
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.sessions.aligned import AlignedUtterance, write_aligned
@@ -16,17 +15,12 @@ from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
     Example,
+    batch_at,
     collate,
-    epochs,
     load_examples,
 )
 
 WINDOW_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def chat(llm_dir: str) -> ChatFormat:
-    return ChatFormat(load_tokenizer(llm_dir))
 
 
 def make_session(
@@ -46,10 +40,8 @@ def make_session(
     session = Session(folder)
     times = np.arange(100) / 10
     rng = np.random.default_rng(0)
-    latents = Latents(
-        rng.normal(size=(100, 4)).astype(np.float16), times, np.ones(100, bool), "vit:points", "0" * 64, "m"
-    )
-    save_latents(latents_file(session, "vit:points", "video/000000.mp4"), latents)
+    latents = Latents(rng.normal(size=(100, 4)).astype(np.float16), times, np.ones(100, bool), "points", "0" * 64, "m")
+    save_latents(latents_file(session, "points", "video/000000.mp4"), latents)
     utterances = []
     for second, (speaker, text) in enumerate(turns):
         ids = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -67,7 +59,7 @@ def make_session(
                 token_spans=[(0, 1)] * len(ids),
                 token_t_start=ends,
                 token_t_end=ends,
-                encoder="vit:points",
+                encoder="points",
                 latents=(0, 100),
                 window_s=WINDOW_S,
             )
@@ -77,7 +69,7 @@ def make_session(
 
 
 def load(sessions: list[Session], chat: ChatFormat, context_turns: int = 0) -> list[Example]:
-    return load_examples(sessions, chat, tokenizer_sha256(chat.tokenizer), "vit:points", 20.0, context_turns)
+    return load_examples(sessions, chat, tokenizer_sha256(chat.tokenizer), "points", 20.0, context_turns)
 
 
 def test_replies_are_the_targets_and_end_with_their_mark(tmp_path: Path, chat: ChatFormat) -> None:
@@ -137,13 +129,18 @@ def test_faces_are_cut_by_time_and_padded(tmp_path: Path, chat: ChatFormat) -> N
 
 
 def test_every_epoch_holds_every_example_once() -> None:
-    batches = epochs(12, 4, seed=3)
-    first, second = ([next(batches) for _ in range(3)] for _ in range(2))
+    first, second = ([batch_at(step, 12, 4, seed=3) for step in range(e, e + 3)] for e in (0, 3))
     assert sorted(np.concatenate(first)) == sorted(np.concatenate(second)) == list(range(12))
     assert np.concatenate(first).tolist() != np.concatenate(second).tolist()
-    again = epochs(12, 4, seed=3)
-    assert next(again).tolist() == first[0].tolist()
-    assert len(next(epochs(3, 8, seed=0))) == 3, "fewer examples than a batch are one batch"
+    assert batch_at(2, 12, 4, seed=3).tolist() == first[2].tolist(), "a step is what it is whatever came before"
+    assert batch_at(0, 12, 4, seed=4).tolist() != first[0].tolist()
+
+
+def test_epochs_that_batches_do_not_divide_are_whole_all_the_same() -> None:
+    row = np.concatenate([batch_at(step, 5, 3, seed=0) for step in range(10)])
+    for epoch in range(6):
+        assert sorted(row[5 * epoch : 5 * epoch + 5]) == list(range(5))
+    assert len(batch_at(7, 3, 8, seed=0)) == 8, "a batch may hold several epochs"
 
 
 def test_people_are_never_on_both_sides(tmp_path: Path, chat: ChatFormat) -> None:
@@ -178,7 +175,9 @@ def test_one_person_is_split_by_session_and_one_session_not_at_all(tmp_path: Pat
 def test_data_aligned_for_something_else_is_refused(tmp_path: Path, chat: ChatFormat) -> None:
     session = make_session(tmp_path / "a", chat, [("ann", "Hello."), ("bob", "Hi!")])
     with pytest.raises(UserError, match="run nvllm align"):
-        load_examples([session], chat, "another tokenizer", "vit:points", 20.0, 0)
+        load_examples([session], chat, "another tokenizer", "points", 20.0, 0)
+    with pytest.raises(UserError, match="nothing was held out, so nothing can be evaluated"):
+        load([], chat)
     silent = make_session(tmp_path / "b", chat, [])
     with pytest.raises(UserError, match="no utterance to learn from"):
         load([silent], chat)

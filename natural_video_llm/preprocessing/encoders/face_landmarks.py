@@ -71,6 +71,7 @@ class FaceLandmarker:
         nets = _load_nets(task_file, threads)
         self._detector, self._mesh = nets[_DETECTOR_FILE], nets[_MESH_FILE]
         self._anchors = _anchors()
+        self._crop = np.empty((_MESH_SIDE_PX, _MESH_SIDE_PX, 3), np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -104,8 +105,9 @@ class FaceLandmarker:
         crop = cv2.warpAffine(
             rgb, to_picture, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-        raw_points, raw_presence = self._mesh(crop * np.float32(1 / 255))[:2]
-        score = float(_sigmoid(raw_presence.reshape(())))
+        np.multiply(crop, np.float32(1 / 255), out=self._crop)
+        raw_points, raw_presence = self._mesh(self._crop)[:2]
+        score = 1 / (1 + math.exp(-max(raw_presence.item(), -100.0)))
         if score < _MIN_SCORE:
             return None, score
         points = raw_points.reshape(POINTS, 3).astype(np.float64)

@@ -21,24 +21,33 @@ def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
 
     Args:
         module: is moved to the device and turned to the precision.
-        execution: device and precision.
+        execution: device, precision, and by whom.
         key: names the net with its weights, so that what is derived from them can be kept.
 
     Raises:
-        UserError: the device is not here, or cannot compute in that precision; when run, it overflows.
+        UserError: the device is not here, or cannot compute in that precision; ONNX Runtime cannot run the net; when
+            run, it overflows.
     """
+    if execution.onnx:
+        from natural_video_llm.preprocessing.encoders.onnx_runner import make_onnx_runner
+
+        return make_onnx_runner(module, execution, key)
     device, dtype = _device_and_dtype(execution)
     module = module.eval().to(device=device, dtype=dtype)
 
     @torch.inference_mode()
     def run(batch: np.ndarray) -> np.ndarray:
         found: torch.Tensor = module(torch.from_numpy(np.ascontiguousarray(batch)).to(device, dtype))
-        result = found.float().cpu().numpy()
-        if not np.isfinite(result).all():
-            raise UserError(f"the encoder's net gives no finite numbers in {execution.dtype}; choose another precision")
-        return result
+        return checked_finite(found.float().cpu().numpy(), execution.dtype)
 
     return run
+
+
+def checked_finite(latents: np.ndarray, dtype: str) -> np.ndarray:
+    """`latents` as they are; raises `UserError` where one is not finite."""
+    if not np.isfinite(latents).all():
+        raise UserError(f"the encoder's net gives no finite numbers in {dtype}; choose another precision")
+    return latents
 
 
 def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:

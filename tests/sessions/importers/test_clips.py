@@ -1,6 +1,5 @@
 """Clips with word timings → sessions, from real clips and from small ones made here."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,40 +8,20 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from small_data import make_clip, save, word, words_of
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import SessionEnd, Text
 from natural_video_llm.sessions.folder import Session, find_sessions
-from natural_video_llm.sessions.importers import import_clips, read_align, read_cues, read_word_json
-from natural_video_llm.sessions.video import SegmentWriter, read_frames
-
-
-def make_clip(path: Path, frames: int = 12, rate_hz: int = 10, start_s: float = 0.0) -> None:
-    writer = SegmentWriter(path, 64, 48, rate_hz)
-    for number in range(frames):
-        writer.write(np.full((48, 64, 3), 10 * number % 250, np.uint8), start_s + number / rate_hz)
-    writer.close()
-
-
-def save(path: Path, content: str | bytes | list | dict) -> Path:
-    if isinstance(content, (list, dict)):
-        content = json.dumps(content)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from natural_video_llm.sessions.importers import import_folder
+from natural_video_llm.sessions.importers.transcripts import read_align, read_cues, read_word_json
+from natural_video_llm.sessions.video import read_frames
 
 
 def run(folder: Path, out: Path) -> list[tuple[int, int]]:
     told: list[tuple[int, int]] = []
-    import_clips(folder, out, "somebody", lambda done, total: told.append((done, total)))
+    import_folder(folder, out, "clips", "somebody", lambda done, total: told.append((done, total)))
     return told
-
-
-def words_of(text: Text) -> list[tuple[str, float, float]]:
-    return [(text.text[start:end], early, late) for start, end, early, late in text.word_times or []]
-
-
-def word(text: str, start: float, end: float) -> dict[str, Any]:
-    return {"word": text, "start": start, "end": end}
 
 
 @pytest.fixture

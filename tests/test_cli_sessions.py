@@ -1,0 +1,94 @@
+"""`nvllm import` and `nvllm sessions …` as a person meets them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from natural_video_llm import cli
+from natural_video_llm.sessions.folder import Session, session_folders
+
+NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
+
+
+def nvllm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[int, str]:
+    """Exit code and what was printed, of the verb run in this process (a process each would take its seconds)."""
+    monkeypatch.setattr(sys, "argv", ["nvllm", *map(str, arguments)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return code, printed.out + printed.err
+
+
+@pytest.fixture
+def sessions(tiny_sessions: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_sessions, tmp_path / "in")
+
+
+def test_list_and_show(sessions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, table = nvllm(capsys, monkeypatch, "sessions", "list", sessions)
+    assert code == 0
+    assert "person_001" in table
+    assert "no latents" in table
+    code, lines = nvllm(capsys, monkeypatch, "sessions", "list", sessions, "--json")
+    assert [json.loads(line)["session_id"] for line in lines.splitlines()] == ["person_000", "person_001", "person_002"]
+    session = Session(sessions / "person_000")
+    code, shown = nvllm(capsys, monkeypatch, "sessions", "show", session.path)
+    assert code == 0
+    assert all(text.text in shown for text in session.texts)
+    code, events = nvllm(capsys, monkeypatch, "sessions", "show", session.path, "--json")
+    assert events.encode() == (session.path / "session.jsonl").read_bytes()
+    code, error = nvllm(capsys, monkeypatch, "sessions", "show", sessions)
+    assert (code, error.count("\n")) == (1, 1)
+
+
+def test_export_and_import(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = nvllm(capsys, monkeypatch, "sessions", "export", sessions, tmp_path / "out", "--video", "--latents")
+    assert code == 0
+    assert "3 sessions of 3 people, 18 utterances" in said
+    code, said = nvllm(capsys, monkeypatch, "import", tmp_path / "out", tmp_path / "back")
+    assert code == 0
+    assert "parquet (found by its files" in said
+    for path in session_folders(sessions):
+        assert Session(tmp_path / "back" / path.name).events == Session(path).events
+    code, said = nvllm(capsys, monkeypatch, "sessions", "import", tmp_path / "out", tmp_path / "back", "--json")
+    assert json.loads(said.splitlines()[-1])["kept"] == 3
+    code, said = nvllm(capsys, monkeypatch, "sessions", "export", sessions, tmp_path / "x", "--latents", "nonsense")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "unknown encoder" in said
+
+
+def test_delete_asks(sessions: Path, tmp_path: Path) -> None:
+    doomed = sessions / "person_001"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"train": ["person_001"], "test": []}')
+    command = [*NVLLM, "sessions", "delete", str(doomed), "--runs", str(tmp_path)]
+    no = subprocess.run(command, input="no\n", capture_output=True, text=True, check=False)
+    assert no.returncode == 1
+    assert "is kept" in no.stderr
+    assert doomed.is_dir()
+    nothing = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert nothing.returncode == 1
+    yes = subprocess.run(command, input="yes\n", capture_output=True, text=True, check=False)
+    assert yes.returncode == 0, yes.stderr
+    assert f"{tmp_path / 'run'} used it for training" in yes.stdout
+    assert [p.name for p in session_folders(sessions)] == ["person_000", "person_002"]
+
+
+def test_a_pipe_that_closes_is_no_traceback(sessions: Path) -> None:
+    command = [*NVLLM, "sessions", "show", str(sessions / "person_000"), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
