@@ -13,11 +13,11 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
+from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
-from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
 from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.config_file import with_config
@@ -151,30 +151,6 @@ def _extract(options: ExtractOptions, json: bool) -> None:
         raise
     if latents and not seen:
         raise UserError(f"{sessions}: no face in any of {latents} latents; check light, distance and camera")
-
-
-def pretrain_encoder(options: OmitArgPrefixes[PretrainOptions], json: bool = False) -> None:
-    """Learn a video encoder of one's own from face crops, without labels: what is hidden is told from what is shown.
-
-    Args:
-        options: from what, to where, how large and for how long.
-        json: progress and what was learned as JSON lines.
-    """
-    from natural_video_llm.preprocessing.pretrain_encoder import PretrainProgress, pretrain, summary
-
-    with bar("pretraining", json) as progress:
-
-        def report(now: PretrainProgress) -> None:
-            note = now.part if now.loss is None else f"{now.part}: loss {now.loss:.2f}"
-            progress.update(now.done, now.total, note, part=now.part, loss=now.loss)
-
-        record = pretrain(options, report)
-    if json:
-        emit(**record)
-    else:
-        next_ = f"nvllm extract {options.sessions} --encoder {record['encoder']}"
-        told = f"{summary(record)}\nlearned: {options.out} (next: {next_})"
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def align(
@@ -367,7 +343,7 @@ def _later(what: str) -> Callable[[], None]:
 VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "import": import_,
-    "pretrain-encoder": pretrain_encoder,
+    **PRETRAIN_VERBS,
     "extract": extract,
     "align": align,
     "train": train,

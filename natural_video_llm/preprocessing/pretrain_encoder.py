@@ -28,7 +28,7 @@ from natural_video_llm.preprocessing.encoders import parse_encoder
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.runner import first_line
 from natural_video_llm.preprocessing.face_clips import CroppedSegment, CropStore, crop_segments, draw_videos
-from natural_video_llm.preprocessing.masked_video import Hidden, hide_later, hide_places
+from natural_video_llm.preprocessing.masked_video import Hidden, begin, hide_later, hide_places
 from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.sessions.split import split_sessions
@@ -38,24 +38,24 @@ METRICS_FILE = "metrics.jsonl"
 HIDDEN = ("later", "places")
 
 _PATCHES_A_SIDE = 8
-_PICTURES_JOINED = 2
 _HEAD_SIZE = 32
 _DECODER_LAYERS = 2
 # Of pixels between 0 and 1; the processor that is saved beside the model says the same to whoever uses it.
 _MEAN, _STD = 0.5, 0.25
 _GREY_LEVELS = 255
 _SAMPLED_CLIPS = 512
+_STILL = 0.1
 
 
 @dataclass(frozen=True)
 class PretrainProgress:
-    """Where it is: `done` of `total` segments (cropping faces) or steps (learning). `loss` is the mean squared error
-    of a batch, 1 for what is known without a net."""
+    """Where it is: `done` of `total` segments (cropping faces) or steps (learning). `error` is the squared error of a
+    batch as a share of that of what is known without a model."""
 
     part: str
     done: int
     total: int
-    loss: float | None = None
+    error: float | None = None
 
 
 Report = Callable[[PretrainProgress], None]
@@ -74,7 +74,7 @@ def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
     _check_free(options.out)
     sessions = find_sessions(options.sessions)
     train_ids, test_ids = split_sessions(sessions, options.test_share, options.seed)
-    split: dict[str, Collection[str]] = {"train": train_ids, "test": test_ids}
+    split = {"train": train_ids, "test": test_ids}
     videos = draw_videos(sessions, options.side_px, options.cache_gb * 1e9, options.seed)
     with CropStore(options.out, options.side_px) as store:
 
@@ -84,9 +84,10 @@ def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
         segments = crop_segments(videos, store, options.side_px, options.workers, tell)
         clips = {part: Clips(store.crops, segments, ids, options, device) for part, ids in split.items()}
         _check_clips(clips, options, len(store.crops))
-        record = {
+        record: dict[str, Any] = {
             "encoder": encoder_name(options.out, options.window_s),
             "options": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
+            "held_out": None,
             **{part: {"sessions": sorted(ids), "clips": len(clips[part])} for part, ids in split.items()},
         }
         learner = Learner(config, clips["train"], options)
@@ -95,7 +96,9 @@ def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
         except KeyboardInterrupt:
             _save(learner, options, record | {"steps_done": learner.steps_done})
             raise
-        record |= {"steps_done": learner.steps_done, "held_out": learner.measure(clips["test"])}
+        record |= {"steps_done": learner.steps_done}
+        if len(clips["test"]):
+            record |= {"held_out": learner.measure(clips["test"])}
         _save(learner, options, record)
     return record
 
@@ -153,6 +156,7 @@ class Learner:
     def __init__(self, config: VideoMAEConfig, clips: Clips, options: PretrainOptions):
         torch.manual_seed(options.seed)
         self.model = VideoMAEForPreTraining(config)
+        begin(self.model)
         nn.Module.to(self.model, clips.device)  # the model's own `to` is typed for quantised weights only
         self.steps_done = 0
         self._clips, self._options = clips, options
@@ -183,7 +187,7 @@ class Learner:
                 kind = HIDDEN[step % len(HIDDEN)]
                 # On a CPU without units for it bfloat16 is slower than float32.
                 with torch.autocast(device.type, pick_dtype(device), enabled=device.type == "cuda"):
-                    loss = self._loss(kind)
+                    loss, share = self._loss(kind)
                 if not torch.isfinite(loss):
                     raise UserError(
                         f"the loss became {loss.item()} at step {step}; lower --learning-rate (now "
@@ -196,20 +200,24 @@ class Learner:
                 optimiser.step()
                 schedule.step()
                 self.steps_done = step
-                line = {"step": step, "hidden": kind, "loss": loss.item(), "learning_rate": rate}
+                line = {"step": step, "hidden": kind, "error": share, "learning_rate": rate}
                 lines.write(json.dumps(line) + "\n")
                 lines.flush()
-                report(PretrainProgress("learning", step, options.steps, loss.item()))
+                report(PretrainProgress("learning", step, options.steps, share))
 
-    def _loss(self, kind: str) -> Tensor:
-        """Of a batch of clips drawn at random, as often as not seen in a mirror."""
+    def _loss(self, kind: str) -> tuple[Tensor, float]:
+        """Of a batch of clips drawn at random, as often as not seen in a mirror: what to lessen, and the squared error
+        as a share of that of what is known without a model."""
         clips = self._clips[self._rng.integers(len(self._clips), size=self._options.batch_size)]
         average_face = self._average_face
         if self._rng.random() < 0.5:
             clips, average_face = clips.flip(-1), average_face.flip(-1)
         hidden = self._hide(kind, clips, average_face, self._rng)
         asked = (hidden.truth - hidden.known) / self._unit[kind]
-        return nn.functional.mse_loss(hidden.ask(self.model).float(), asked)
+        errors = (hidden.ask(self.model).float() - asked).square().mean(dim=(1, 2))
+        nothing_learned = asked.square().mean(dim=(1, 2))
+        # A still clip teaches no less than a lively one.
+        return (errors / (nothing_learned + _STILL)).mean(), float(errors.sum() / nothing_learned.sum())
 
     def _hide(self, kind: str, clips: Tensor, average_face: Tensor, rng: np.random.Generator) -> Hidden:
         if kind == "later":
@@ -221,6 +229,17 @@ class Learner:
         rng = np.random.default_rng((self._options.seed, 2))
         return (self._hide(kind, clips[batch], self._average_face, rng) for batch in batches)
 
+    def _best_mix(self) -> float:
+        """How much of the last frame, and how little of the mean of those shown, comes nearest to later pictures of the
+        people learned from: the best that can be said without looking at the faces."""
+        product = square = 0.0
+        batches = _batches(self._clips.spread(_SAMPLED_CLIPS), self._options.batch_size)
+        for hidden in self._hide_all(self._clips, batches, "later"):
+            mean = hidden.of(hidden.shown_mean)
+            product += float(((hidden.truth - mean) * (hidden.known - mean)).sum())
+            square += float((hidden.known - mean).square().sum())
+        return product / square if square else 1.0
+
     @torch.inference_mode()
     def measure(self, clips: Clips) -> dict[str, dict[str, float]]:
         """How far off the model is on other people's clips, and how far off is what needs no model: for each way of
@@ -228,6 +247,7 @@ class Learner:
         self.model.eval()
         batches = list(_batches(clips.spread(_SAMPLED_CLIPS), self._options.batch_size))
         found: dict[str, dict[str, float]] = {}
+        mix = self._best_mix()
         for kind in HIDDEN:
             sums: dict[str, float] = {}
             count = 0
@@ -237,6 +257,7 @@ class Learner:
                 if kind == "later":
                     guesses["last frame"] = hidden.known
                     guesses["mean frame"] = hidden.of(hidden.shown_mean)
+                    guesses["best mix of both"] = torch.lerp(guesses["mean frame"], hidden.known, mix)
                 for name, guess in guesses.items():
                     sums[name] = sums.get(name, 0.0) + len(guess) * _squared_error(guess, hidden.truth)
                 count += len(hidden.clips)
@@ -268,8 +289,8 @@ def _config(options: PretrainOptions) -> VideoMAEConfig:
     """Raises UserError where the sizes do not fit each other."""
     for name, unit in (
         ("side_px", _PATCHES_A_SIDE),
-        ("pictures", 2 * _PICTURES_JOINED),
-        ("hidden_size", 2 * _HEAD_SIZE),
+        ("pictures", 2),
+        ("hidden_size", _HEAD_SIZE),
     ):
         value = getattr(options, name)
         if value < unit or value % unit:
@@ -277,24 +298,22 @@ def _config(options: PretrainOptions) -> VideoMAEConfig:
     for name in ("window_s", "layers", "steps", "batch_size", "learning_rate", "cache_gb"):
         if not getattr(options, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} must be above zero, not {getattr(options, name)}")
-    hidden, decoder = options.hidden_size, options.hidden_size // 2
+    size = {"hidden_size": options.hidden_size, "num_attention_heads": options.hidden_size // _HEAD_SIZE}
+    size |= {"intermediate_size": 4 * options.hidden_size}
+    sizes: dict[str, Any] = {**size, **{f"decoder_{name}": value for name, value in size.items()}}
     # Not VideoMAE's own: what the clips lasted.
     own: dict[str, Any] = {"window_s": options.window_s}
     return VideoMAEConfig(
         image_size=options.side_px,
         patch_size=options.side_px // _PATCHES_A_SIDE,
         num_frames=options.pictures,
-        tubelet_size=_PICTURES_JOINED,
-        hidden_size=hidden,
+        tubelet_size=options.pictures // 2,  # a token sees what its place does in half a clip
         num_hidden_layers=options.layers,
-        num_attention_heads=hidden // _HEAD_SIZE,
-        intermediate_size=4 * hidden,
-        decoder_hidden_size=decoder,
+        **sizes,
         decoder_num_hidden_layers=_DECODER_LAYERS,
-        decoder_num_attention_heads=decoder // _HEAD_SIZE,
-        decoder_intermediate_size=4 * decoder,
         use_mean_pooling=False,  # ends with a normalisation, so that tokens are of one size
         norm_pix_loss=False,
+        initializer_range=options.hidden_size**-0.5,
         **own,
     )
 
@@ -323,7 +342,7 @@ def _check_clips(clips: dict[str, Clips], options: PretrainOptions, crops: int) 
     if not crops:
         raise UserError(f"{options.sessions}: no face in any video; check light, distance and camera")
     for part, words in (("train", "learn from"), ("test", "hold out")):
-        if not len(clips[part]):
+        if not len(clips[part]) and (part == "train" or options.test_share):
             raise UserError(
                 f"{options.sessions}: no stretch of {options.window_s:g} s that shows a face to {words}; record more, "
                 "lower --window-s or change --seed"
