@@ -21,6 +21,7 @@ from transformers import (
     VideoMAEImageProcessorPil,
     get_cosine_schedule_with_warmup,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from natural_video_llm.device import pick_device, pick_dtype
 from natural_video_llm.errors import UserError
@@ -45,6 +46,9 @@ _MEAN, _STD = 0.5, 0.25
 _GREY_LEVELS = 255
 _SAMPLED_CLIPS = 512
 _STILL = 0.1
+# Standard deviations: of ln contrast, for all colours and for each, and of brightness as the model takes it.
+_LIGHT, _TINT, _BRIGHTNESS = 0.15, 0.08, 0.2
+_LATER_ALONE = 0.3
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,8 @@ class Learner:
         self.model.train()
         with (options.out / METRICS_FILE).open("w", encoding="utf-8") as lines:
             for step in range(1, options.steps + 1):
-                kind = HIDDEN[step % len(HIDDEN)]
+                # Time comes first: begun together, places drown out what is to be learned of it.
+                kind = HIDDEN[step % len(HIDDEN)] if step > _LATER_ALONE * options.steps else "later"
                 # On a CPU without units for it bfloat16 is slower than float32.
                 with torch.autocast(device.type, pick_dtype(device), enabled=device.type == "cuda"):
                     loss, share = self._loss(kind)
@@ -206,18 +211,25 @@ class Learner:
                 report(PretrainProgress("learning", step, options.steps, share))
 
     def _loss(self, kind: str) -> tuple[Tensor, float]:
-        """Of a batch of clips drawn at random, as often as not seen in a mirror: what to lessen, and the squared error
-        as a share of that of what is known without a model."""
-        clips = self._clips[self._rng.integers(len(self._clips), size=self._options.batch_size)]
-        average_face = self._average_face
-        if self._rng.random() < 0.5:
-            clips, average_face = clips.flip(-1), average_face.flip(-1)
-        hidden = self._hide(kind, clips, average_face, self._rng)
+        """Of a batch of clips drawn at random: what to lessen, and the squared error as a share of that of what is
+        known without a model."""
+        clips = self._varied(self._clips[self._rng.integers(len(self._clips), size=self._options.batch_size)])
+        hidden = self._hide(kind, clips, self._average_face, self._rng)
         asked = (hidden.truth - hidden.known) / self._unit[kind]
         errors = (hidden.ask(self.model).float() - asked).square().mean(dim=(1, 2))
         nothing_learned = asked.square().mean(dim=(1, 2))
         # A still clip teaches no less than a lively one.
-        return (errors / (nothing_learned + _STILL)).mean(), float(errors.sum() / nothing_learned.sum())
+        return (errors / (nothing_learned + _STILL)).mean(), float(errors.detach().sum() / nothing_learned.sum())
+
+    def _varied(self, clips: Tensor) -> Tensor:
+        """The same clips in other light, as often as not seen in a mirror: of few people, looks are soon known by
+        heart."""
+        count = len(clips)
+        light = self._rng.normal(0, _LIGHT, (count, 1, 1, 1, 1)) + self._rng.normal(0, _TINT, (count, 1, 3, 1, 1))
+        brightness = self._rng.normal(0, _BRIGHTNESS, (count, 1, 1, 1, 1))
+        contrast, brightness = (torch.from_numpy(v).to(clips) for v in (np.exp(light), brightness))
+        mirrored = torch.from_numpy(self._rng.random((count, 1, 1, 1, 1)) < 0.5).to(clips.device)
+        return torch.where(mirrored, clips.flip(-1), clips) * contrast + brightness
 
     def _hide(self, kind: str, clips: Tensor, average_face: Tensor, rng: np.random.Generator) -> Hidden:
         if kind == "later":
@@ -351,6 +363,7 @@ def _check_clips(clips: dict[str, Clips], options: PretrainOptions, crops: int) 
 
 def _save(learner: Learner, options: PretrainOptions, record: dict[str, Any]) -> None:
     try:
+        disable_progress_bar()  # of a file that is written at once
         learner.model.save_pretrained(options.out)
         _processor(options).save_pretrained(options.out)
         (options.out / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
