@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
+from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
@@ -342,6 +343,7 @@ def _later(what: str) -> Callable[[], None]:
 VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "import": import_,
+    **PRETRAIN_VERBS,
     "extract": extract,
     "align": align,
     "train": train,

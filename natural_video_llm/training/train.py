@@ -29,14 +29,13 @@ from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVid
 from natural_video_llm.preprocessing.encoders import parse_encoder
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
+from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints
 from natural_video_llm.training.dataset import (
     Example,
-    fold_sessions,
     load_examples,
     load_tracks,
-    split_sessions,
 )
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker

@@ -11,14 +11,13 @@ from natural_video_llm.sessions.aligned import AlignedUtterance, write_aligned
 from natural_video_llm.sessions.events import SessionStart, VideoSegmentEnd
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import Latents, latents_file, save_latents
+from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
     Example,
     batch_at,
     collate,
-    fold_sessions,
     load_examples,
-    split_sessions,
 )
 
 WINDOW_S = 2.0
