@@ -226,8 +226,8 @@ class Learner:
         heart."""
         count = len(clips)
         light = self._rng.normal(0, _LIGHT, (count, 1, 1, 1, 1)) + self._rng.normal(0, _TINT, (count, 1, 3, 1, 1))
-        brightness = self._rng.normal(0, _BRIGHTNESS, (count, 1, 1, 1, 1))
-        contrast, brightness = (torch.from_numpy(v).to(clips) for v in (np.exp(light), brightness))
+        shift = self._rng.normal(0, _BRIGHTNESS, (count, 1, 1, 1, 1))
+        contrast, brightness = (torch.from_numpy(v).to(clips) for v in (np.exp(light), shift))
         mirrored = torch.from_numpy(self._rng.random((count, 1, 1, 1, 1)) < 0.5).to(clips.device)
         return torch.where(mirrored, clips.flip(-1), clips) * contrast + brightness
 

@@ -15,13 +15,13 @@ def person_of(session: Session) -> str:
 
 def split_sessions(sessions: Sequence[Session], test_share: float, seed: int) -> tuple[set[str], set[str]]:
     """Ids of the training and the test sessions: as the data marks them, else by person, else by session; with a
-    `test_share` of 0 all are for training.
+    `test_share` of 0 all are for training. Marks of one kind alone (a part of a data set) say nothing.
 
     Raises:
         UserError: one session only, so nothing could be held out.
     """
-    if any(s.start.split for s in sessions):
-        marked = {part: {s.start.session_id for s in sessions if s.start.split == part} for part in ("train", "test")}
+    marked = {part: {s.start.session_id for s in sessions if s.start.split == part} for part in ("train", "test")}
+    if marked["train"] and marked["test"]:
         return marked["train"], marked["test"]
     if not test_share:
         return {s.start.session_id for s in sessions}, set()

@@ -161,6 +161,8 @@ def test_the_datas_own_split_is_kept(tmp_path: Path, chat: ChatFormat) -> None:
     turns = [("ann", "Hello."), ("bob", "Hi!")]
     sessions = [make_session(tmp_path / s, chat, turns, split=part) for s, part in (("a", "test"), ("b", "train"))]
     assert split_sessions(sessions, 0.9, seed=0) == ({"b"}, {"a"})
+    part = [make_session(tmp_path / s, chat, turns, split="test") for s in ("c", "d")]  # of a larger data set
+    assert {len(side) for side in split_sessions(part, 0.5, seed=0)} == {1}
 
 
 def test_one_person_is_split_by_session_and_one_session_not_at_all(tmp_path: Path, chat: ChatFormat) -> None:
