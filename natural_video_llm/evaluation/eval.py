@@ -140,7 +140,7 @@ def _score_choices(
     """Condition → evidence [examples, candidates] in bits."""
     chat = ChatFormat(tokenizer)
     posed = [
-        [pose_reply(example, c.reply, tokenizer, chat) for c in options.candidates]
+        [_posed(example, c.reply, tokenizer, chat) for c in options.candidates]
         for example, options in zip(examples, candidates, strict=True)
     ]
     flat = [variant for row in posed for variant in row]
@@ -158,7 +158,7 @@ def _score_choices(
     return evidence
 
 
-def pose_reply(example: Example, reply: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> Example:
+def _posed(example: Example, reply: str, tokenizer: PreTrainedTokenizerBase, chat: ChatFormat) -> Example:
     """The example with another reply, shown over the same stretch of time: the timing must not tell them apart."""
     ids = tokenizer(reply, add_special_tokens=False)["input_ids"]
     times = np.linspace(*example.target_span_s, len(ids)).tolist()
