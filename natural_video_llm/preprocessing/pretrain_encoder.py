@@ -226,10 +226,10 @@ class Learner:
         heart."""
         count = len(clips)
         light = self._rng.normal(0, _LIGHT, (count, 1, 1, 1, 1)) + self._rng.normal(0, _TINT, (count, 1, 3, 1, 1))
-        shift = self._rng.normal(0, _BRIGHTNESS, (count, 1, 1, 1, 1))
-        contrast, brightness = (torch.from_numpy(v).to(clips) for v in (np.exp(light), shift))
+        brightness = self._rng.normal(0, _BRIGHTNESS, (count, 1, 1, 1, 1))
         mirrored = torch.from_numpy(self._rng.random((count, 1, 1, 1, 1)) < 0.5).to(clips.device)
-        return torch.where(mirrored, clips.flip(-1), clips) * contrast + brightness
+        facing = torch.where(mirrored, clips.flip(-1), clips)
+        return facing * torch.from_numpy(np.exp(light)).to(clips) + torch.from_numpy(brightness).to(clips)
 
     def _hide(self, kind: str, clips: Tensor, average_face: Tensor, rng: np.random.Generator) -> Hidden:
         if kind == "later":
