@@ -14,7 +14,7 @@ from terminal import CTRL_C, CTRL_D, ENTER, NVLLM, Terminal
 
 from natural_video_llm.sessions.events import SessionEnd, Text, VideoSegmentEnd
 from natural_video_llm.sessions.folder import Session
-from natural_video_llm.sessions.video import read_frames
+from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of the Unix kind")
 
@@ -32,6 +32,18 @@ def yes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clip(tiny_sessions: Path) -> Path:
     clips = (tiny_sessions / "person_000" / "video").glob("*.mp4")
     return max(clips, key=lambda file: file.stat().st_size)
+
+
+@pytest.fixture(scope="module")
+def long_clip(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip over and over for a minute, for a partner that takes long to load."""
+    path = tmp_path_factory.mktemp("clip") / "long.mp4"
+    pictures = [rgb for _, rgb in read_frames(clip)]
+    writer = SegmentWriter(path, pictures[0].shape[1], pictures[0].shape[0], 10)
+    for number in range(600):
+        writer.write(pictures[number % len(pictures)], number / 10)
+    writer.close()
+    return path
 
 
 def both(folder: Path, yes: Path, clip: Path, *options: str | Path) -> Terminal:
@@ -107,10 +119,12 @@ def test_extract_align_and_train_run_unchanged(run: Path) -> None:
 
 @pytest.mark.parametrize("partner", ["llm", "run"])
 def test_a_model_answers_and_what_it_showed_is_kept(
-    run: Path, partner: str, tmp_path: Path, yes: Path, clip: Path
+    run: Path, partner: str, tmp_path: Path, yes: Path, long_clip: Path
 ) -> None:
     folder = tmp_path / "s"
-    with both(folder, yes, clip, "--partner", run if partner == "run" else "llm", "--temperature", "0") as terminal:
+    with both(
+        folder, yes, long_clip, "--partner", run if partner == "run" else "llm", "--temperature", "0"
+    ) as terminal:
         terminal.wait_for("speaker:")
         time.sleep(1.0)
         terminal.type("I met him today.")

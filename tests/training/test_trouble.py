@@ -203,7 +203,9 @@ def test_a_tracker_gets_every_figure(tmp_path: Path) -> None:
 def test_a_terminated_run_goes_on(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
     """Through the command line: a recipe, and SIGTERM in mid-training."""
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'encoder = "points"\nllm = "{tiny_llm}"\nsteps = 400\nbatch_size = 4\ntwin = false\n')
+    recipe.write_text(
+        f'encoder = "points"\nllm = "{tiny_llm}"\nsteps = 400\nbatch_size = 4\ntwin = false\nown_text_weight = 0\n'
+    )
     flags = ("--out", tmp_path / "run", "--config", recipe, "--steps", "60", "--match-steps=2", "--test-share", "0.34")
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), "train", str(sessions), *map(str, flags), "--json"],
