@@ -97,12 +97,11 @@ def pretrain(options: PretrainOptions, report: Report) -> dict[str, Any]:
         learner = Learner(config, clips["train"], options)
         try:
             learner.fit(report)
+            if len(clips["test"]):
+                record |= {"held_out": learner.measure(clips["test"])}
         except KeyboardInterrupt:
-            _save(learner, options, record | {"steps_done": learner.steps_done})
+            _save(learner, options, record)
             raise
-        record |= {"steps_done": learner.steps_done}
-        if len(clips["test"]):
-            record |= {"held_out": learner.measure(clips["test"])}
         _save(learner, options, record)
     return record
 
@@ -362,6 +361,7 @@ def _check_clips(clips: dict[str, Clips], options: PretrainOptions, crops: int) 
 
 
 def _save(learner: Learner, options: PretrainOptions, record: dict[str, Any]) -> None:
+    record["steps_done"] = learner.steps_done
     try:
         disable_progress_bar()  # of a file that is written at once
         learner.model.save_pretrained(options.out)
