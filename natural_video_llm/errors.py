@@ -7,3 +7,8 @@ class UserError(Exception):
 
     The command line prints the line and exits with 1; nothing else in the house catches it.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, short enough for one line of ours."""
+    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]

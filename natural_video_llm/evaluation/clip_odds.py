@@ -7,10 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 from natural_video_llm.evaluation.evidence import Scorer
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
-from natural_video_llm.models.face import PersonNeutral
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.latents import Latents
-from natural_video_llm.training.dataset import Example, FaceTrack, no_face
+from natural_video_llm.training.dataset import Example, FaceTrack, no_face, turn_target
 
 # As quick as sample speakers: the message is typed in three seconds, the reply is there a second after it begins.
 _TYPED_S, _PAUSE_S, _REPLY_S = 2.6, 0.35, 0.8
@@ -32,8 +31,7 @@ def reply_odds(
         choices: message and two replies.
         moments_s: on the clip's clock, when a reply begins; nothing later is shown.
     """
-    relative = PersonNeutral(model.config.neutral_memory_s).extend(clip.latents, clip.times, clip.present)
-    track = FaceTrack(relative, clip.times, clip.present)
+    track = FaceTrack.of(clip, model.config.neutral_memory_s)
     chat = ChatFormat(tokenizer)
     posed = [_posed(message, reply, tokenizer, chat, track) for message, *replies in choices for reply in replies]
     scorer = Scorer(model, tokenizer.pad_token_id or 0)
@@ -55,7 +53,6 @@ def _posed(message: str, reply: str, tokenizer: PreTrainedTokenizerBase, chat: C
 
     words = timed(reply, 0.0, _REPLY_S)
     tokens = chat.conversation([("user", timed(message, -_PAUSE_S - _TYPED_S, -_PAUSE_S)), ("assistant", words)])
-    target = np.zeros(len(tokens.ids), bool)
-    end = len(tokens.ids) - len(chat.marks["assistant"].after)
-    target[end - len(words.ids) : end + chat.end_length["assistant"]] = True
+    last = turn_target(chat, "assistant", len(words.ids), ends=True)
+    target = np.append(np.zeros(len(tokens.ids) - len(last), bool), last)
     return Example("", "", message, reply, np.array(tokens.ids), np.array(tokens.times), target, track)

@@ -24,10 +24,9 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from natural_video_llm.device import pick_device, pick_dtype
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.encoders import parse_encoder
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
-from natural_video_llm.preprocessing.encoders.runner import first_line
 from natural_video_llm.preprocessing.face_clips import CroppedSegment, CropStore, crop_segments, draw_videos
 from natural_video_llm.preprocessing.masked_video import Hidden, begin, hide_later, hide_places
 from natural_video_llm.preprocessing.pretrain_options import PretrainOptions

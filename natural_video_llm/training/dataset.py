@@ -27,6 +27,12 @@ class FaceTrack:
     times: np.ndarray
     present: np.ndarray
 
+    @classmethod
+    def of(cls, latents: Latents, neutral_memory_s: float) -> "FaceTrack":
+        """The latents, each also relative to the running neutral of the person."""
+        relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
+        return cls(relative, latents.times, latents.present)
+
     def between(self, after_s: float, until_s: float) -> "FaceTrack":
         """Frames with after_s < time <= until_s."""
         first, last = np.searchsorted(self.times, [after_s, until_s], side="right")
@@ -138,8 +144,7 @@ def load_tracks(sessions: Sequence[Session], encoder: str, neutral_memory_s: flo
         latents = load_session_latents(session, encoder)
         first = first or latents
         _check_latents(session, latents, encoder, first)
-        relative = PersonNeutral(neutral_memory_s).extend(latents.latents, latents.times, latents.present)
-        yield FaceTrack(relative, latents.times, latents.present)
+        yield FaceTrack.of(latents, neutral_memory_s)
 
 
 def _check_latents(session: Session, latents: Latents, encoder: str, first: Latents) -> None:
@@ -164,7 +169,7 @@ def with_reply(example: Example, words: TimedTokens, reply: str, chat: ChatForma
         reply=reply,
         ids=np.append(example.ids[:first], turn.ids).astype(np.int64),
         times=np.append(example.times[:first], turn.times),
-        target=np.append(np.zeros(first, bool), _turn_target(chat, "assistant", len(words.ids), ends=True)),
+        target=np.append(np.zeros(first, bool), turn_target(chat, "assistant", len(words.ids), ends=True)),
     )
 
 
@@ -184,7 +189,7 @@ def _session_examples(
             continue
         shown = turns[max(0, i - int(answers) - context_turns) : i + 1]
         tokens = chat.conversation([(r, TimedTokens(u.token_ids, u.token_t_end)) for r, u in shown])
-        target = _turn_target(chat, role, len(utterance.token_ids), ends=answers)
+        target = turn_target(chat, role, len(utterance.token_ids), ends=answers)
         yield Example(
             session_id=session.start.session_id,
             person=person_of(session),
@@ -197,7 +202,7 @@ def _session_examples(
         )
 
 
-def _turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndarray:
+def turn_target(chat: ChatFormat, role: str, words: int, ends: bool) -> np.ndarray:
     """Which tokens of a turn are to be predicted: its words and, where it `ends`, the mark that says so."""
     marks = chat.marks[role]
     target = np.zeros(len(marks.before) + words + len(marks.after), bool)

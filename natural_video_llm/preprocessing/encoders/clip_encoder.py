@@ -12,7 +12,7 @@ from natural_video_llm.preprocessing.encoders import Encoded, Execution, Frame
 from natural_video_llm.preprocessing.encoders.clip_window import Clip, ClipWindow
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
-from natural_video_llm.preprocessing.encoders.runner import make_runner
+from natural_video_llm.preprocessing.encoders.runner import make_runner, to_float16
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
 # The options of every clip encoder with their defaults are in `encoders._KINDS`; this stands for the net's own number.
@@ -20,7 +20,6 @@ FRAMES_OF_MODEL = "model"
 
 # What goes through the net at once: sixteen clips of eight pictures, or two of sixty-four.
 _BATCH_PICTURES = 128
-_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ class ClipEncoder:
     needs = "a video model of the Hugging Face Hub, of torchvision or in a file; the face landmark model (4 MB)"
 
     def __init__(self, spec: EncoderSpec, net: ClipNet, execution: Execution) -> None:
-        if spec.options["crop"] not in ("face", "none"):
-            raise UserError(f"encoder {spec}: crop must be face or none, not {spec.options['crop']!r}")
-        whole_frame = spec.options["crop"] == "none"
+        whole_frame = spec.whole_frame
         self.window_s, stride_s = spec.number("window_s"), spec.number("stride_s")
         self.rate_hz: float | None = 1 / stride_s
         self.name, self.latent_size = str(spec), net.latent_size
@@ -86,7 +83,7 @@ class ClipEncoder:
         for first in range(0, len(seen), self._clips_at_once):
             rows = seen[first : first + self._clips_at_once]
             found = self._run(self._rules(np.array([clips[row].pictures for row in rows])))
-            latents[rows] = np.clip(found, -_LARGEST_FLOAT16, _LARGEST_FLOAT16)
+            latents[rows] = to_float16(found)
         faces = np.array([min(clip.faces, 255) for clip in clips], np.uint8)
         return Encoded(latents, np.array([clip.time_s for clip in clips], np.float64), faces)
 

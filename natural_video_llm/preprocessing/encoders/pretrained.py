@@ -23,8 +23,7 @@ from transformers.utils import (
 from transformers.utils.hub import get_checkpoint_shard_files
 
 from natural_video_llm.assets import file_sha256, text_sha256
-from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders.runner import first_line
+from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError)

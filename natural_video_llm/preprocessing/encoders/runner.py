@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from natural_video_llm.device import pick_device
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.encoders import Execution
 
 # float32 [n, …] → float32 [n, size]
@@ -66,6 +66,7 @@ def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
     return device, dtype
 
 
-def first_line(error: BaseException) -> str:
-    """What a library says, short enough for one line of ours."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:200]
+def to_float16(latents: np.ndarray) -> np.ndarray:
+    """As latents are kept; what is too large for that becomes the largest number there is."""
+    limit = float(np.finfo(np.float16).max)
+    return np.clip(latents, -limit, limit).astype(np.float16)

@@ -60,6 +60,17 @@ class EncoderSpec:
             raise UserError(f"encoder {self}: {option} must be a positive number, not {self.options[option]!r}")
         return value
 
+    @property
+    def whole_frame(self) -> bool:
+        """Whether the option `crop` asks for the whole picture in the face's place.
+
+        Raises:
+            UserError: it is neither `face` nor `none`.
+        """
+        if self.options["crop"] not in ("face", "none"):
+            raise UserError(f"encoder {self}: crop must be face or none, not {self.options['crop']!r}")
+        return self.options["crop"] == "none"
+
     def __str__(self) -> str:
         """The one canonical form: defaults left out, options in order."""
         changed = [f",{key}={value}" for key, value in sorted(self.options.items()) if value != self.defaults[key]]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from natural_video_llm.assets import file_sha256
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.clip_encoder import ClipEncoder, ClipNet, pictures_per_clip
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
@@ -80,7 +80,7 @@ def _torchvision_models() -> types.ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
             trouble = "torchvision is not installed (the extra `torchvision`)"
         else:
-            trouble = f"torchvision does not fit this PyTorch and cannot be imported ({_first_line(error)})"
+            trouble = f"torchvision does not fit this PyTorch and cannot be imported ({first_line(error)})"
         raise UserError(
             f"{trouble}; install the one that was built with PyTorch {torch.__version__}, from the same index as that "
             "(https://download.pytorch.org/whl/cpu for the CPU build), or choose another encoder"
@@ -101,7 +101,7 @@ def _fetched(kinetics: Any) -> Path:
         torch.hub.download_url_to_file(kinetics.url, str(file), hash_prefix=sha256_begins, progress=False)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{kinetics.url} could not be downloaded ({_first_line(error)}); check the network, put the file at "
+            f"{kinetics.url} could not be downloaded ({first_line(error)}); check the network, put the file at "
             f"{file}, or name a state-dict file"
         ) from error
     return file
@@ -118,11 +118,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling fails in many ways
-        raise UserError(f"{file}: no readable weights ({_first_line(error)}); {remedy}") from error
+        raise UserError(f"{file}: no readable weights ({first_line(error)}); {remedy}") from error
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise UserError(f"{file}: holds no state dict; {remedy}")
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]

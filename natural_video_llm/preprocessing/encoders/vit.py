@@ -8,16 +8,15 @@ import torch
 from torch import nn
 
 from natural_video_llm.assets import face_landmarker_file, file_sha256, text_sha256
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.encoders import Encoded, Execution, Frame
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.pretrained import VisionModel, load_vision_model
-from natural_video_llm.preprocessing.encoders.runner import first_line, make_runner
+from natural_video_llm.preprocessing.encoders.runner import make_runner, to_float16
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
 EXAMPLE = "vit:facebook/dinov2-small"
-LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 _CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
 
@@ -37,7 +36,7 @@ class VitEncoder:
 
     def __init__(self, spec: EncoderSpec, execution: Execution) -> None:
         self.name = str(spec)
-        whole_frame = _whole_frame(spec)
+        whole_frame = spec.whole_frame
         found = load_vision_model(spec, EXAMPLE)
         side_px = getattr(found.model.config, "image_size", None)
         self._rules = PictureRules.from_settings(found.processor, self.name, side_px)
@@ -67,7 +66,7 @@ class VitEncoder:
         latents = np.zeros((len(frames), self.latent_size), np.float16)
         if squares:
             found = self._run(self._rules(np.stack(squares)))
-            latents[rows] = np.clip(found, -LARGEST_FLOAT16, LARGEST_FLOAT16)
+            latents[rows] = to_float16(found)
         return Encoded(latents, np.array([time_s for time_s, _ in frames], np.float64), faces)
 
 
@@ -105,9 +104,3 @@ class _PictureToLatent(nn.Module):
             return found.pooler_output.flatten(1)
         tokens = found.last_hidden_state
         return tokens[:, 0] if self._class_token else tokens.mean(dim=1)
-
-
-def _whole_frame(spec: EncoderSpec) -> bool:
-    if spec.options["crop"] not in ("face", "none"):
-        raise UserError(f"encoder {spec}: crop must be face or none, not {spec.options['crop']!r}")
-    return spec.options["crop"] == "none"
