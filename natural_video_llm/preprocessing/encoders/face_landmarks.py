@@ -102,10 +102,7 @@ class FaceLandmarker:
         if region is None:
             return None, 0.0
         to_picture = region.to_picture()
-        crop = cv2.warpAffine(
-            rgb, to_picture, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        )
-        np.multiply(crop, np.float32(1 / 255), out=self._crop)
+        np.multiply(_cut_out(rgb, region, to_picture), np.float32(1 / 255), out=self._crop)
         raw_points, raw_presence = self._mesh(self._crop)[:2]
         score = 1 / (1 + math.exp(-max(raw_presence.item(), -100.0)))
         if score < _MIN_SCORE:
@@ -204,12 +201,26 @@ def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(union, 1e-9)
 
 
+def _cut_out(rgb: np.ndarray, region: _Region, to_picture: np.ndarray) -> np.ndarray:
+    """[256, 256, 3] uint8: the region turned upright, black where it leaves the picture."""
+    corner = np.maximum(region.centre_px - 0.75 * region.side_px, 0).astype(int)
+    left, top = np.minimum(corner, (rgb.shape[1] - 1, rgb.shape[0] - 1)).tolist()
+    extent = math.ceil(1.5 * region.side_px) + 1
+    # OpenCV warps four channels three times as fast as three.
+    near = cv2.cvtColor(rgb[top : top + extent, left : left + extent], cv2.COLOR_RGB2RGBA)
+    to_near = to_picture - [[0, 0, left], [0, 0, top]]
+    crop = cv2.warpAffine(
+        near, to_near, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    )
+    return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
+
+
 def _region_of(points: np.ndarray) -> _Region:
     """Where to look in the next frame: the square around the points, turned with the eyes, and then some."""
     flat = points[:, :2].astype(np.float64)
     angle = _angle(flat[RIGHT_EYE_OUTER], flat[LEFT_EYE_OUTER])
-    upright = flat @ _turn(angle)
-    low, high = upright.min(axis=0), upright.max(axis=0)
+    upright = _turn(-angle) @ flat.T
+    low, high = upright.min(axis=1), upright.max(axis=1)
     return _Region(
         centre_px=_turn(angle) @ ((low + high) / 2),
         side_px=_REGION_SCALE * float((high - low).max()),
@@ -218,12 +229,13 @@ def _region_of(points: np.ndarray) -> _Region:
 
 
 def _turn(angle: float) -> np.ndarray:
-    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def _angle(right_eye: np.ndarray, left_eye: np.ndarray) -> float:
     across = left_eye - right_eye
-    return float(np.arctan2(across[1], across[0]))
+    return math.atan2(across[1], across[0])
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
