@@ -51,10 +51,14 @@ def whisker(estimate: Estimate, scale: Scale, line: float = 0.0) -> Markup:
     parts = [_line("rule", scale.percent(line), 0, scale.percent(line), 100)]
     if shown:
         parts.append(_line("whisk", scale.percent(estimate.low), 50, scale.percent(estimate.high), 50))
-    parts.append(
-        Markup('<circle class="{}" cx="{}%" cy="50%" r="4.5"/>').format("dot" if clear else "dot hollow", at)
-    )
+    parts.append(Markup('<circle class="{}" cx="{}%" cy="50%" r="4.5"/>').format("dot" if clear else "dot hollow", at))
     return Markup('<svg class="whisker" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
+
+
+def whisker_line(scale: Scale, line: float) -> Markup:
+    """The line of a column of whiskers where there is no whisker."""
+    at = scale.percent(line)
+    return Markup('<svg class="whisker" aria-hidden="true">{}</svg>').format(_line("rule", at, 0, at, 100))
 
 
 def whisker_axis(scale: Scale, style: str = "g") -> Markup:
@@ -86,13 +90,11 @@ def plot(
     y_label: str,
     rules: Sequence[tuple[float, str]] = (),
     x_style: str = "g",
-    zero: bool = False,
 ) -> Markup:
-    """Curves over axes. `rules` are horizontal lines with their names; `zero` keeps 0 in view; `title` is for those who
-    listen."""
+    """Curves over axes. `rules` are horizontal lines with their names; `title` is for those who listen."""
     xs = Scale.around([x for line in lines for x in line.x], 0.02)
     bands = [v for line in lines for v in [*(line.low or ()), *(line.high or ())]]
-    ys = Scale.around([*[y for line in lines for y in line.y], *bands, *[y for y, _ in rules], *([0.0] if zero else [])])
+    ys = Scale.around([*[y for line in lines for y in line.y], *bands, *[y for y, _ in rules]])
     parts = [*_axes(xs, ys, x_style), *[_rule(ys, y, name) for y, name in rules]]
     parts += [_curve(line, xs, ys) for line in lines]
     return Markup(
@@ -110,7 +112,7 @@ def _axes(xs: Scale, ys: Scale, x_style: str) -> list[Markup]:
         parts.append(text.format(round(y, 3), number(tick, "g")))
     for tick in xs.ticks(6):
         text = Markup('<text x="{}%" y="100%" dy="1.6em" text-anchor="middle">{}</text>')
-        parts.append(text.format(xs.percent(tick), number(tick, x_style)))
+        parts.append(text.format(xs.percent(tick), number(tick, x_style if tick else "g")))
     return parts
 
 
@@ -126,7 +128,9 @@ def _curve(line: Line, xs: Scale, ys: Scale) -> Markup:
     if line.low is not None and line.high is not None:
         upper = [(xs.percent(x), 100 - ys.percent(y)) for x, y in zip(line.x, line.high, strict=True) if _ok(x, y)]
         lower = [(xs.percent(x), 100 - ys.percent(y)) for x, y in zip(line.x, line.low, strict=True) if _ok(x, y)]
-        parts.append(stretched(Markup('<polygon class="band {}" points="{}"/>').format(line.css, _points(upper + lower[::-1]))))
+        parts.append(
+            stretched(Markup('<polygon class="band {}" points="{}"/>').format(line.css, _points(upper + lower[::-1])))
+        )
     parts.append(stretched(Markup('<polyline class="curve {}" points="{}"/>').format(line.css, _points(points))))
     # A dot is drawn for each point that has a text to show.
     for (x, y), text in zip(points, line.dots, strict=False):

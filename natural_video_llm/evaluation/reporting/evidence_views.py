@@ -26,6 +26,7 @@ _QUESTIONS: dict[str, dict[str, str]] = {
         "background only": "the picture with the face painted over",
     },
     "Is it the face of this moment?": {
+        "another moment": "the same person’s, from elsewhere in the recording",
         "early": "the right face, ahead of the words",
         "late": "the right face, behind the words",
         "shuffled": "the right frames in the wrong order",
@@ -74,22 +75,23 @@ def verdict(material: Material) -> dict[str, str] | None:
     if found.get("face") not in headings:
         material.miss("Verdict", "this eval.json has none; an older version made it.")
         return None
-    needed = found.get("needed_people")
-    more = f"About {needed} people would be needed to tell." if is_number(needed) else ""
-    return {"face": found["face"], "heading": headings[found["face"]], "words": str(found.get("words", "")), "more": more}
+    return {"face": found["face"], "heading": headings[found["face"]], "words": str(found.get("words", ""))}
 
 
 def key_figures(material: Material) -> list[dict[str, Any]]:
     """The figures that stand beside the verdict."""
     conditions, choices = part_of(material.evidence, "conditions"), part_of(material.evidence, "choices")
     figures = [
-        {"what": f"bits per word saved over {words}", "cell": cell(part_of(conditions, name)["true_saves_per_word"], "+.2f")}
+        {
+            "what": f"bits per word saved over {words}",
+            "cell": cell(part_of(conditions, name)["true_saves_per_word"], "+.2f"),
+        }
         for name, words in (("none", "no face"), ("text-only twin", "the text-only twin"))
         if "true_saves_per_word" in part_of(conditions, name)
     ]
     right = part_of(choices, "true").get("right")
     if estimate_of(right) is not None:
-        what = f"of replies rightly chosen among {choices.get('candidates', 'several')}"
+        what = f"of replies chosen rightly, among {choices.get('candidates', 'several')}"
         figures.append({"what": what, "cell": cell(right, ".2f")})
     return figures
 
@@ -112,7 +114,14 @@ def evidence_table(material: Material) -> dict[str, Any]:
         "true": cell(part_of(conditions, "true").get("bits_per_token"), ".3f"),
         "groups": [(question, rows) for question, rows in groups.items() if rows],
         "axis": charts.whisker_axis(scale),
+        "line": charts.whisker_line(scale, 0.0),
     }
+
+
+def in_order(conditions: Mapping[str, Any]) -> list[str]:
+    """The conditions' names in the order of the questions."""
+    questions = [*_QUESTIONS, _OTHER]
+    return sorted(conditions, key=lambda name: questions.index(_question_of(name)[0]))
 
 
 def _question_of(name: str) -> tuple[str, str]:
@@ -156,7 +165,12 @@ def shift_chart(material: Material) -> Markup | None:
     title = f"Bits per word by time shift, compared with the face in time. {'; '.join(dots)}."
     rules = [(-none.value, "no face at all")] if none is not None else []
     return charts.plot(
-        [line], title, "seconds by which the face is late (early left of 0)", "bits per word against the face in time", rules, "+g"
+        [line],
+        title,
+        "seconds by which the face is late (early left of 0)",
+        "bits per word against the face in time",
+        rules,
+        "+g",
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from natural_video_llm.evaluation.reporting.evidence_views import shift_points
+from natural_video_llm.evaluation.reporting.evidence_views import in_order, shift_points
 from natural_video_llm.evaluation.reporting.figures import estimate_of, has_interval
 from natural_video_llm.evaluation.reporting.material import part_of
 from natural_video_llm.evaluation.statistics import Estimate
@@ -23,8 +23,9 @@ def write_paper_figure(evidence: dict[str, Any], run: Path) -> list[Path]:
     conditions = part_of(evidence, "conditions")
     saved = {
         name: estimate
-        for name, figures in conditions.items()
-        if name != "true" and (estimate := estimate_of(part_of(conditions, name).get("true_saves_per_word"))) is not None
+        for name in in_order(conditions)
+        if name != "true"
+        and (estimate := estimate_of(part_of(conditions, name).get("true_saves_per_word"))) is not None
     }
     points = shift_points(evidence)
     written = []

@@ -50,7 +50,7 @@ def replies(material: Material, faces: bool) -> dict[str, Any] | None:
 def _filmed(material: Material) -> dict[tuple[str, str], tuple[Session, Span]]:
     """Where an answer was given behind a message: (the face's name as `replies_under_faces` gives it, the answer) → its
     session, and the stretch that the first word of the answer saw and a little more."""
-    places = {}
+    places: dict[tuple[str, str], tuple[Session, Span]] = {}
     for session in material.sessions.values():
         for message, answer in zip(session.texts, session.texts[1:], strict=False):
             name = f"as {person_of(session)} to {message.text!r}"

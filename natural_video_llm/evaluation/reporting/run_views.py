@@ -116,9 +116,14 @@ def reproduce(material: Material) -> dict[str, Any]:
         material.miss("How to reproduce", f"{part.name}/run.json is missing or damaged.")
     sessions = Path(str(options.get("sessions", "SESSIONS"))).name
     return {
-        "commands": [f"nvllm train {shlex.quote(sessions)}{_changed(options)} --out {shlex.quote(run)}", f"nvllm eval {run}"],
+        "commands": [
+            f"nvllm train {shlex.quote(sessions)}{_changed(options)} --out {shlex.quote(run)}",
+            f"nvllm eval {run}",
+        ],
         "seed": options.get("seed", "not known"),
-        "options": [(name, _shown(value)) for name, value in options.items() if name not in ("sessions", "out", "config")],
+        "options": [
+            (name, _shown(value)) for name, value in options.items() if name not in ("sessions", "out", "config")
+        ],
         "hashes": [(what, name, str(digest or "not known")) for what, name, digest in hashes],
         "versions": [("Python", platform.python_version()), *[(name, _version(name)) for name in _LIBRARIES]],
         "system": f"{platform.system()} on {platform.machine()}",
@@ -137,7 +142,9 @@ def _changed(options: dict[str, Any]) -> str:
         if isinstance(value, bool):
             given += f" --{flag}" if value else f" --no-{flag}"
         else:
-            given += f" --{flag} {' '.join(shlex.quote(_shown(v)) for v in (value if isinstance(value, list) else [value]))}"
+            given += (
+                f" --{flag} {' '.join(shlex.quote(_shown(v)) for v in (value if isinstance(value, list) else [value]))}"
+            )
     return given
 
 

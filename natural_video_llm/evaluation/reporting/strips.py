@@ -48,7 +48,7 @@ def face_strips(session: Session, spans: Sequence[Span]) -> list[str | None]:
     boxes = [_box(place, span) for span in spans]
     wanted = sorted((time_s, i, k) for i, span in enumerate(spans) for k, time_s in enumerate(span.times))
     found: list[dict[int, np.ndarray]] = [{} for _ in spans]
-    for (time_s, i, k), frame in zip(wanted, _newest(session, [time_s for time_s, _, _ in wanted]), strict=True):
+    for (_, i, k), frame in zip(wanted, _newest(session, [time_s for time_s, _, _ in wanted]), strict=True):
         if frame is not None:
             found[i][k] = _thumb(frame, boxes[i])
     return [_strip(thumbs, span.frames) for thumbs, span in zip(found, spans, strict=True)]
@@ -118,4 +118,4 @@ def _strip(thumbs: dict[int, np.ndarray], frames: int) -> str | None:
     for place, thumb in thumbs.items():
         strip[:, place * width : place * width + thumb.shape[1]] = thumb
     done, content = cv2.imencode(".webp", strip[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
-    return f"data:image/webp;base64,{base64.b64encode(content).decode()}" if done else None
+    return f"data:image/webp;base64,{base64.b64encode(content.tobytes()).decode()}" if done else None

@@ -19,6 +19,8 @@ from natural_video_llm.sessions.latents import Latents, load_session_latents
 # As many turns as a reader may want, as many pictures as a light page can hold.
 _TURNS, _TURNS_WITH_PICTURES = 40, 16
 _MOTION_S = 0.2
+# Percent of the strip below its name.
+_MOTION_HEIGHT = 60
 _FRAME_S, _FRAMES = 0.4, (6, 12)
 
 
@@ -60,7 +62,9 @@ class Turn:
     @property
     def bars(self) -> Markup:
         """One bar a word at its time, up for bits gained, down for bits lost."""
-        bar = Markup('<rect class="{}" data-word="{}" x="{}%" y="{}%" width="0.8%" height="{}%"><title>{}</title></rect>')
+        bar = Markup(
+            '<rect class="{}" data-word="{}" x="{}%" y="{}%" width="0.8%" height="{}%"><title>{}</title></rect>'
+        )
         parts = [
             bar.format(
                 w.css,
@@ -179,7 +183,7 @@ def _add_motion(session: Session, encoder: str, turns: Sequence[Turn], material:
     largest = float(np.quantile(known, 0.98)) if len(known) else 0.0
     for turn, (times, speed) in zip(turns, curves, strict=True):
         scale = charts.Scale(turn.span.start_s, turn.span.end_s)
-        heights = [100 * min(1.0, float(s) / largest) if largest else math.nan for s in speed]
+        heights = [_MOTION_HEIGHT * min(1.0, float(s) / largest) if largest else math.nan for s in speed]
         turn.motion = charts.area([(scale.percent(float(t)), h) for t, h in zip(times, heights, strict=True)])
 
 
