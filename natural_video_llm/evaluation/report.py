@@ -77,6 +77,7 @@ def _views(material: Material, faces: bool) -> dict[str, Any]:
         "name": material.run.resolve().name,
         "evaluated": evaluated.strftime("%Y-%m-%d"),
         "data": evidence["data"],
+        "interval_over": evidence_views.interval_over(evidence["data"]),
         "faces": faces,
         "has_pictures": any(pictures),
         "sources": sorted(sources),

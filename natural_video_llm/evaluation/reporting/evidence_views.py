@@ -118,6 +118,15 @@ def evidence_table(material: Material) -> dict[str, Any]:
     }
 
 
+def interval_over(data: Mapping[str, Any]) -> str:
+    """Over how many of what the intervals are drawn."""
+    unit = str(data.get("interval_over", "people"))
+    units = data.get(unit)
+    if units == 1:
+        return {"people": "one person", "sessions": "one session"}.get(unit, unit)
+    return f"{units} {unit}" if is_number(units) else unit
+
+
 def in_order(conditions: Mapping[str, Any]) -> list[str]:
     """The conditions' names in the order of the questions."""
     questions = [*_QUESTIONS, _OTHER]

@@ -88,12 +88,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Its turns in order of time, the first ones where there are too many; `left_out` counts the rest."""
+    """Its turns in order of time, the first ones where there are too many; `left_out` counts the rest.
+
+    `largest_gain` is what full colour and height stand for, in bits."""
 
     session_id: str
     person: str
     turns: list[Turn]
     left_out: int
+    largest_gain: str
 
 
 def conversations(material: Material, faces: bool) -> list[Conversation]:
@@ -112,7 +115,7 @@ def conversations(material: Material, faces: bool) -> list[Conversation]:
             if faces:
                 _add_pictures(session, chosen[:_TURNS_WITH_PICTURES], material)
         name, person = str(row.get("session_id", "")), str(row.get("person", ""))
-        shown.append(Conversation(name, person, chosen, len(turns) - len(chosen)))
+        shown.append(Conversation(name, person, chosen, len(turns) - len(chosen), number(largest, ".1f")))
     return shown
 
 
@@ -153,7 +156,8 @@ def _turn(
 
 
 def _largest_gain(rows: Sequence[dict[str, Any]]) -> float:
-    """What few gains exceed: those are drawn as large as it, so that one word does not make the others vanish."""
+    """What few gains exceed: those are drawn as large as it, so that one word does not make the others vanish; at
+    least a bit, so that next to nothing looks like it."""
     gains = [
         abs(w["gain_bits"])
         for row in rows
@@ -161,7 +165,7 @@ def _largest_gain(rows: Sequence[dict[str, Any]]) -> float:
         for w in rows_of(utterance, "words")
         if is_number(w.get("gain_bits"))
     ]
-    return max(float(np.quantile(gains, 0.98)), 1e-6) if gains else 1.0
+    return max(float(np.quantile(gains, 0.98)), 1.0) if gains else 1.0
 
 
 def _add_pictures(session: Session, turns: Sequence[Turn], material: Material) -> None:
