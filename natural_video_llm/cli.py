@@ -14,6 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
+from natural_video_llm.cli_report import REPORT_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
@@ -349,6 +350,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": eval_,
     "export": export,
+    **REPORT_VERBS,
     "chat": chat,
     **CAPTURE_VERBS,
     "doctor": doctor,

@@ -126,9 +126,16 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
     Args:
         session: a session folder.
         yes: do not ask.
-        runs: a folder of runs; those that were trained or tested on the session are named, and stay.
+        runs: a folder of runs; reports that show the session are deleted, runs that were trained or tested on it
+            are named, and stay.
     """
-    from natural_video_llm.sessions.deletion import delete_session, runs_trained_on, session_id_of
+    from natural_video_llm.sessions.deletion import (
+        delete_reports,
+        delete_session,
+        evaluations_of,
+        runs_trained_on,
+        session_id_of,
+    )
 
     session_id = session_id_of(session)
     if not yes:
@@ -145,6 +152,8 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
         trained = runs_trained_on(session_id, runs)
         lines += [f"{run} used it for {'training' if part == 'train' else 'testing'}" for run, part in trained]
         lines += [f"no run below {runs} used it"] * (not trained)
+        lines += [f"deleted: {report} (it showed the session)" for report in delete_reports(session_id, runs)]
+        lines += [f"{file} keeps words of it: evaluate again or delete it" for file in evaluations_of(session_id, runs)]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """A session and all that was made of it, deleted at once."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,10 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.lock import role_lock
 
+REPORT_FILE = "report.html"
+# Where a report says whose sessions it shows, ids parted by spaces: in its head.
+_SHOWN = re.compile(r'<meta name="nvllm-sessions" content="([^"]*)">')
+_HEAD_LENGTH = 65_536
 _DOOMED = ".deleted-"
 
 
@@ -56,3 +61,29 @@ def runs_trained_on(session_id: str, runs: Path) -> list[tuple[Path, str]]:
         except (OSError, ValueError, AttributeError, TypeError):
             continue  # another program's run.json
     return found
+
+
+def delete_reports(session_id: str, runs: Path) -> list[Path]:
+    """Delete the reports below `runs` that show pictures or words of the session; returns those.
+
+    Raises:
+        UserError: one of them cannot be deleted.
+    """
+    deleted = []
+    for file in sorted(runs.rglob(REPORT_FILE)):
+        try:
+            with file.open(encoding="utf-8", errors="replace") as page:
+                shown = _SHOWN.search(page.read(_HEAD_LENGTH))
+            if shown and session_id in shown[1].split():
+                file.unlink()
+                deleted.append(file)
+        except OSError as error:
+            raise UserError(f"{file} cannot be deleted ({error.strerror}); delete it yourself") from error
+    return deleted
+
+
+def evaluations_of(session_id: str, runs: Path) -> list[Path]:
+    """The files of an evaluation below `runs` that name the session, beside which they keep words of it."""
+    name = json.dumps(session_id).encode()
+    files = [*runs.rglob("eval.json"), *runs.rglob("token_gains.jsonl")]
+    return sorted(file for file in files if name in file.read_bytes())

@@ -9,7 +9,13 @@ import pytest
 from small_sessions import make_session
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.deletion import delete_session, runs_trained_on, session_id_of
+from natural_video_llm.sessions.deletion import (
+    delete_reports,
+    delete_session,
+    evaluations_of,
+    runs_trained_on,
+    session_id_of,
+)
 from natural_video_llm.sessions.folder import session_folders
 from natural_video_llm.sessions.lock import role_lock
 
@@ -73,3 +79,22 @@ def test_runs_that_used_it_are_found(tmp_path: Path) -> None:
     (tmp_path / "d" / "e").mkdir()
     (tmp_path / "d" / "e" / "run.json").write_text("{")
     assert runs_trained_on("one", tmp_path) == [(tmp_path / "a", "train"), (tmp_path / "b" / "fold_0", "test")]
+
+
+def test_reports_that_show_it_go(tmp_path: Path) -> None:
+    for name, shown in (("a", "one two"), ("b/c", "onerous"), ("d", ""), ("e", "two one")):
+        (tmp_path / name).mkdir(parents=True)
+        page = f'<!DOCTYPE html><head><meta name="nvllm-sessions" content="{shown}"></head>'
+        (tmp_path / name / "report.html").write_text(page)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "report.html").write_text("another program's, on one")
+    assert delete_reports("one", tmp_path) == [tmp_path / "a" / "report.html", tmp_path / "e" / "report.html"]
+    assert len(list(tmp_path.rglob("report.html"))) == 3
+
+
+def test_evaluations_that_keep_its_words_are_named(tmp_path: Path) -> None:
+    (tmp_path / "eval.json").write_text(json.dumps({"timeline": [{"session_id": "one"}]}))
+    (tmp_path / "token_gains.jsonl").write_text('{"session_id": "one"}\n{"session_id": "two"}\n')
+    assert evaluations_of("one", tmp_path) == [tmp_path / "eval.json", tmp_path / "token_gains.jsonl"]
+    assert evaluations_of("two", tmp_path) == [tmp_path / "token_gains.jsonl"]
+    assert evaluations_of("on", tmp_path) == []

@@ -104,6 +104,13 @@ def head_points(latents: np.ndarray) -> np.ndarray:
     return latents[..., :_SHAPE_SIZE].reshape(*latents.shape[:-1], POINTS, 3)
 
 
+def head_place(latents: np.ndarray) -> np.ndarray:
+    """[..., 3] out of latents [..., 1440]: the head's place x, y from the picture's middle and the distance between the
+    outer eye corners, all in picture widths."""
+    x, y, log_size = np.moveaxis(latents[..., _SHAPE_SIZE + 3 :].astype(np.float64), -1, 0)
+    return np.stack([x, y, np.exp(log_size)], axis=-1)
+
+
 def mirror_latent(latents: np.ndarray) -> np.ndarray:
     """Latents [..., 1440] of the same faces seen in a mirror; twice gives the original back."""
     shape = head_points(latents)[..., _reference_head().mirror, :] * _POINT_SIGNS.astype(latents.dtype)
