@@ -113,7 +113,7 @@ def rate(
 
     from natural_video_llm.evaluation.judge import Scenes, pairs_of
     from natural_video_llm.evaluation.rate import note_agreement, rate_pairs, read_ratings
-    from natural_video_llm.evaluation.replies import read_replies
+    from natural_video_llm.evaluation.reply_records import read_replies
 
     replies = read_replies(run)
     with tempfile.TemporaryDirectory(prefix="nvllm-rate-") as folder:

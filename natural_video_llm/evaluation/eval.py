@@ -16,14 +16,13 @@ from natural_video_llm.evaluation.evidence import Choices, Scorer, Scores, bits_
 from natural_video_llm.evaluation.reaction import ReactionErrors, reaction_errors, summarise_reactions
 from natural_video_llm.evaluation.replies import (
     DEFAULT_REPLIES,
-    GeneratedReply,
     ReplyOptions,
     ReplyUnderFace,
     generate_replies,
     replies_under_faces,
-    write_replies,
 )
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
+from natural_video_llm.evaluation.reply_records import GeneratedReply, write_replies
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.candidates import FILE_NAME, ORDER_PAIRS, Candidates, read_candidates

@@ -23,15 +23,15 @@ from natural_video_llm.evaluation.judging.rubric import (
     preference_question,
     rating_question,
 )
-from natural_video_llm.evaluation.replies import FACES, GeneratedReply, read_replies
-from natural_video_llm.evaluation.reply_measures import clusters_of, mean_estimate
+from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of, read_replies
+from natural_video_llm.evaluation.statistics import mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.sessions.folder import Session, find_sessions
-from natural_video_llm.training.model_card import RUN_FILE
 
 JUDGE_FILE = "judge.json"
 RAW_FILE = "judge_raw.jsonl"
 RATINGS_FILE = "ratings.jsonl"
+_RUN_FILE = "run.json"
 RIVALS = FACES[1:]
 
 
@@ -104,7 +104,7 @@ class Scenes:
 
 
 def _sessions_of(run: Path, wanted: set[str]) -> dict[str, Session]:
-    record = (sorted(run.glob("fold_*")) or [run])[0] / RUN_FILE
+    record = (sorted(run.glob("fold_*")) or [run])[0] / _RUN_FILE
     remedy = "put it back, or go on with the words alone"
     try:
         folder = Path(json.loads(record.read_text())["options"]["sessions"])

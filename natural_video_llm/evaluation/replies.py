@@ -3,16 +3,13 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.evaluation.conditions import Condition, moved_to
+from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, Turn
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
@@ -21,8 +18,6 @@ from natural_video_llm.sessions.events import Text
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
-REPLIES_FILE = "replies.jsonl"
-FACES = ("true", "none", "other person")
 _SECONDS_A_TOKEN = 0.04
 
 
@@ -49,35 +44,6 @@ class ReplyOptions:
 
 
 DEFAULT_REPLIES = ReplyOptions()
-
-
-class Turn(BaseModel):
-    """Something that was said: by the filmed person, or by their partner."""
-
-    model_config = ConfigDict(frozen=True)
-    speaker: Literal["person", "partner"]
-    text: str
-
-
-class GeneratedReply(BaseModel):
-    """A line of `replies.jsonl`: one reply, what it replies to, the face that it was generated under.
-
-    `context` is what the model was given before `message`; `span_s` is when the face that mattered was seen: from the
-    model's window before the reply to the end of the human one, in seconds since session start.
-    """
-
-    model_config = ConfigDict(frozen=True)
-    session_id: str
-    person: str
-    context: list[Turn]
-    message: str
-    human_reply: str
-    face: str
-    reply: str
-    seed: int
-    moved_bits: float
-    begins_s: float
-    span_s: tuple[float, float]
 
 
 def replies_under_faces(
@@ -174,32 +140,6 @@ def _context(example: Example, session: Session) -> list[Turn]:
         Turn(speaker="person" if text.speaker == filmed else "partner", text=text.text)
         for text in (shown[: places[-1]] if places else [])
     ]
-
-
-def write_replies(replies: Sequence[GeneratedReply], run: Path) -> None:
-    """`replies.jsonl` in the run folder, written beside and renamed."""
-    beside = run / f".{REPLIES_FILE}"
-    beside.write_text("".join(reply.model_dump_json() + "\n" for reply in replies), encoding="utf-8")
-    beside.replace(run / REPLIES_FILE)
-
-
-def read_replies(run: Path) -> list[GeneratedReply]:
-    """What `write_replies` wrote.
-
-    Raises:
-        UserError: there is nothing to judge, or a line is damaged.
-    """
-    path = run / REPLIES_FILE
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        replies = [GeneratedReply.model_validate_json(line) for line in lines]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); make it first: nvllm eval {run}") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); make it anew: nvllm eval {run}") from error
-    if not replies:
-        raise UserError(f"{path}: no replies in it, since nobody answers the filmed people there or --replies was 0")
-    return replies
 
 
 def _reply(

@@ -11,8 +11,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
-from natural_video_llm.evaluation.replies import FACES, GeneratedReply
-from natural_video_llm.evaluation.statistics import Estimate, bootstrap
+from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of
+from natural_video_llm.evaluation.statistics import mean_estimate
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
 
@@ -82,22 +82,6 @@ def summarise_replies(replies: Sequence[GeneratedReply], embed: Embedder | None)
         }
         summary[face] = {name: mean_estimate(values, clusters) for name, values in figures.items()}
     return summary
-
-
-def clusters_of(replies: Sequence[GeneratedReply]) -> list[str]:
-    """Who must be drawn together: a person; a session where there is one person; a message where there is one."""
-    for key in (lambda r: r.person, lambda r: r.session_id):
-        if len({key(reply) for reply in replies}) > 1:
-            return [key(reply) for reply in replies]
-    return [f"{reply.begins_s} {reply.message}" for reply in replies]
-
-
-def mean_estimate(values: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
-    """The mean with its interval; None where there are no values, or some are not numbers."""
-    array = np.asarray(values, float)
-    if not len(array) or not np.isfinite(array).all():
-        return None
-    return bootstrap(clusters, lambda rows: float(array[rows].mean()))
 
 
 def _similarities(replies: Sequence[GeneratedReply], embed: Embedder) -> np.ndarray:

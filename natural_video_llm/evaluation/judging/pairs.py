@@ -6,9 +6,9 @@ import numpy as np
 
 from natural_video_llm.evaluation.statistics import Estimate, bootstrap
 
-# A weak normal prior on the coefficients (of standardised length): a judge that always goes by length, or always takes
-# one side, would otherwise have infinite ones.
-_PENALTY = 0.1
+# Normal priors (as penalties) keep the coefficients of a judge that always decides alike finite. Length's, for a
+# standardised difference, is the weaker one: what length alone can explain is put down to length.
+_LENGTH_PENALTY, _GROUP_PENALTY = 0.01, 1.0
 _NEWTON_STEPS = 30
 _RESAMPLES = 500
 
@@ -19,18 +19,19 @@ def merge_orders(shown_first: float, shown_second: float) -> float:
     return shown_first if shown_first == shown_second else 0.5
 
 
-def fit_logistic(features: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+def fit_logistic(features: np.ndarray, outcomes: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """[features] coefficients of a penalised logistic regression of outcomes in [0, 1] (0.5: a tie), by Newton steps.
 
     Args:
         features: [rows, features].
         outcomes: [rows].
+        penalties: [features], each times half the square of its coefficient.
     """
     weights = np.zeros(features.shape[1])
     for _ in range(_NEWTON_STEPS):
         expected = _sigmoid(features @ weights)
-        slope = features.T @ (outcomes - expected) - _PENALTY * weights
-        curvature = (features.T * (expected * (1 - expected))) @ features + _PENALTY * np.eye(len(weights))
+        slope = features.T @ (outcomes - expected) - penalties * weights
+        curvature = (features.T * (expected * (1 - expected))) @ features + np.diag(penalties)
         step = np.linalg.solve(curvature, slope)
         weights = weights + step
         if np.abs(step).max() < 1e-8:
@@ -55,12 +56,13 @@ def length_effect(
     spread = float(words.std()) or 1.0
     member = np.array([[group == name for name in names] for group in groups], float)
     features = np.column_stack([words / spread, member])
+    penalties = np.array([_LENGTH_PENALTY, *[_GROUP_PENALTY] * len(names)])
 
     # Each coefficient is looked at alone, of one fit for each resample.
     fits: dict[bytes, np.ndarray] = {}
 
     def fitted(rows: np.ndarray) -> np.ndarray:
-        return fits.setdefault(rows.tobytes(), fit_logistic(features[rows], wins[rows]))
+        return fits.setdefault(rows.tobytes(), fit_logistic(features[rows], wins[rows], penalties))
 
     def estimate(read: Callable[[np.ndarray], float]) -> Estimate:
         return bootstrap(clusters, lambda rows: read(fitted(rows)), resamples=_RESAMPLES)

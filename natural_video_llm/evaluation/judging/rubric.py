@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from natural_video_llm.evaluation.replies import Turn
+from natural_video_llm.evaluation.reply_records import Turn
 
 Score = Literal[1, 2, 3, 4, 5]
 _Reason = Annotated[str, Field(description="one short sentence")]
@@ -52,9 +52,9 @@ _SYSTEM = """You judge replies in a conversation between a person and a partner.
 a reply for being longer, for its place, or for flattering anyone."""
 
 _SEES = """The picture is a contact sheet of the person's face, cut from the video: {frames} moments, in order from \
-left to right and then down, from {before_s:.1f} s before the reply began until the reply was there. Judge tone by what \
-you see of the face in these moments, together with the words. Do not name what the face shows; compare it with the \
-reply."""
+left to right and then down, from {before_s:.1f} s before the reply began until the reply was there. Judge tone by \
+what you see of the face in these moments, together with the words. Do not name what the face shows; compare it with \
+the reply."""
 
 _BLIND = """You are shown the words alone. Judge tone by what the person wrote and how they wrote it."""
 
