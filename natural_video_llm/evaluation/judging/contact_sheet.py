@@ -64,8 +64,11 @@ def _face_box(rgb: np.ndarray, landmarker: FaceLandmarker) -> tuple[np.ndarray, 
 
 def _square(rgb: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The square around the box from `low` to `high` (x, y in pixels) with a margin; black outside the picture."""
-    side_px = float((high - low).max()) * (1 + 2 * _MARGIN)
-    corner = (low + high) / 2 - side_px / 2
-    to_picture = np.array([[side_px / _TILE_PX, 0, corner[0]], [0, side_px / _TILE_PX, corner[1]]])
-    flags = cv2.INTER_AREA | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(rgb, to_picture, (_TILE_PX, _TILE_PX), flags=flags)
+    side_px = max(1, round(float((high - low).max()) * (1 + 2 * _MARGIN)))
+    left, top = (round(float(x)) for x in (low + high) / 2 - side_px / 2)
+    height, width = rgb.shape[:2]
+    right, bottom = left + side_px, top + side_px
+    inside = rgb[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    borders = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    square = cv2.copyMakeBorder(inside, *borders, cv2.BORDER_CONSTANT)
+    return cv2.resize(square, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
