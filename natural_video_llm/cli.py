@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
+from natural_video_llm.cli_eval import EVAL_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_report import REPORT_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
@@ -227,18 +228,28 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
         console.print(f"trained: {options.out} (next: {then})", markup=False, soft_wrap=True)
 
 
-def eval_(run: Positional[Path], json: bool = False) -> None:
+def eval_(
+    run: Positional[Path],
+    replies: int = 12,
+    temperature: float = 0.7,
+    embedding: str | None = None,
+    json: bool = False,
+) -> None:
     """Find out whether a run uses the right face at the right time; writes eval.json.
 
     Args:
         run: a run folder.
+        replies: held-out messages that are answered under the true, no and another person's face (replies.jsonl).
+        temperature: of those replies; 0 always takes the likeliest word.
+        embedding: a folder or Hub id of a sentence model, to compare those replies with what people said.
         json: print eval.json instead of tables.
     """
     from natural_video_llm.evaluation.eval import evaluate
+    from natural_video_llm.evaluation.replies import ReplyOptions
     from natural_video_llm.evaluation.tables import print_evidence
 
     with working("evaluating") as report:
-        result, _ = evaluate(run, report)
+        result, _ = evaluate(run, report, ReplyOptions(replies, temperature, embedding))
     if json:
         emit(**result)
     else:
@@ -349,6 +360,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "align": align,
     "train": train,
     "eval": eval_,
+    **EVAL_VERBS,
     "export": export,
     **REPORT_VERBS,
     "chat": chat,
@@ -359,15 +371,20 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """A verb of two words as one. `nvllm eval rate` alone means the run folder `rate` where there is one."""
+    verb = " ".join(arguments[:2])
+    names_a_run = len(arguments) == 2 and arguments[0] in VERBS and Path(arguments[1]).is_dir()
+    return arguments if verb not in VERBS or names_a_run else [verb, *arguments[2:]]
+
+
 def main() -> None:
     """Entry point: 0 when the work is done, 1 on a person's mistake, 2 on wrong usage, 130 after Ctrl-C."""
     for verb, what in _LATER.items():
         if sys.argv[1:][: len(verb.split())] == verb.split():
             print(f"nvllm {verb}: {what} is planned and not built yet", file=sys.stderr)
             raise SystemExit(2)
-    arguments = sys.argv[1:]
-    if " ".join(arguments[:2]) in VERBS:  # a verb of two words
-        arguments[:2] = [" ".join(arguments[:2])]
+    arguments = _joined(sys.argv[1:])
     try:
         if arguments[:1] == ["train"]:
             arguments[1:] = with_config(arguments[1:])

@@ -16,6 +16,7 @@ from natural_video_llm.sessions.folder import find_sessions
 NVLLM = (sys.executable, "-m", "natural_video_llm")
 BUILT = (
     *("sample", "import", "extract", "align", "train", "eval", "export", "chat"),
+    *("eval judge", "eval rate"),
     *("capture video", "capture text", "capture both"),
     *("sessions list", "sessions show", "sessions export", "sessions import", "sessions delete"),
     "doctor",

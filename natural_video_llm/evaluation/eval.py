@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.conditions import Condition, conditions
 from natural_video_llm.evaluation.evidence import Choices, Scorer, Scores, bits_gained, bits_per_token
 from natural_video_llm.evaluation.reaction import ReactionErrors, reaction_errors, summarise_reactions
-from natural_video_llm.evaluation.replies import ReplyUnderFace, replies_under_faces
+from natural_video_llm.evaluation.replies import (
+    DEFAULT_REPLIES,
+    ReplyOptions,
+    ReplyUnderFace,
+    generate_replies,
+    replies_under_faces,
+)
+from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
+from natural_video_llm.evaluation.reply_records import GeneratedReply, write_replies
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.candidates import FILE_NAME, ORDER_PAIRS, Candidates, read_candidates
@@ -36,24 +44,32 @@ class _Part:
     choices: dict[str, np.ndarray]
     candidates: list[Candidates]
     reactions: ReactionErrors | None = None
+    generated: list[GeneratedReply] = field(default_factory=list)
 
 
-def evaluate(run: Path, report: Callable[[str], None]) -> tuple[dict[str, Any], list[ReplyUnderFace]]:
+def evaluate(
+    run: Path, report: Callable[[str], None], options: ReplyOptions = DEFAULT_REPLIES
+) -> tuple[dict[str, Any], list[ReplyUnderFace]]:
     """Evaluate a run on the people it was not trained on, write eval.json, and return it with sample replies.
 
     Raises:
-        UserError: no run here, or its data is gone.
+        UserError: no run here, or its data is gone; or there is no sentence model of that name.
     """
     folders = sorted(run.glob("fold_*")) or [run]
+    embed = load_embedder(options.embedding) if options.embedding else None
+    options = replace(options, utterances=-(-options.utterances // len(folders)))
     parts: list[_Part] = []
     replies: list[ReplyUnderFace] = []
     for number, folder in enumerate(folders, start=1):
         report(f"part {number} of {len(folders)}")
-        part, shown = _evaluate_part(folder, report)
+        part, shown = _evaluate_part(folder, report, options)
         parts.append(part)
         replies = replies or shown
     result = summarise(parts)
     result["replies"] = [asdict(r) for r in replies]
+    generated = [reply for part in parts for reply in part.generated]
+    write_replies(generated, run)
+    result["replies_summary"] = summarise_replies(generated, embed)
     beside = run / f".{EVAL_FILE}"
     beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     beside.replace(run / EVAL_FILE)
@@ -93,7 +109,9 @@ def _sessions_of(folder: Path, run: Path) -> list[Session]:
     return find_sessions(folder)
 
 
-def _evaluate_part(run: Path, report: Callable[[str], None]) -> tuple[_Part, list[ReplyUnderFace]]:
+def _evaluate_part(
+    run: Path, report: Callable[[str], None], options: ReplyOptions
+) -> tuple[_Part, list[ReplyUnderFace]]:
     model, tokenizer = load_run(run)
     pad_id = tokenizer.pad_token_id or 0
     examples, data = load_test_examples(run, model, tokenizer)
@@ -109,6 +127,8 @@ def _evaluate_part(run: Path, report: Callable[[str], None]) -> tuple[_Part, lis
         choices = _score_choices(scorer, tokenizer, examples, candidates, shown, report)
     faces = _different_answers(examples, candidates)
     replies = replies_under_faces(model, tokenizer, faces[0], faces) if faces else []
+    sessions = {s.start.session_id: s for s in find_sessions(data)}
+    generated = generate_replies(model, tokenizer, examples, shown, sessions, options, report)
     if (run / "twin").is_dir():
         report("bits per token, text-only twin")
         twin, _ = load_run(run / "twin")
@@ -117,7 +137,7 @@ def _evaluate_part(run: Path, report: Callable[[str], None]) -> tuple[_Part, lis
     if model.config.reaction:
         report("the face ahead")
         reactions = reaction_errors(model, examples, pad_id)
-    return _Part(examples, scores, choices, candidates, reactions), replies
+    return _Part(examples, scores, choices, candidates, reactions, generated), replies
 
 
 def _candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:

@@ -1,17 +1,21 @@
-"""Replies to one message under different faces, side by side."""
+"""Replies under different faces: to one message side by side, and to many held-out messages at fixed seeds."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from natural_video_llm.evaluation.conditions import moved_to
+from natural_video_llm.evaluation.conditions import Condition, moved_to
+from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, Turn
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.generate import generate_reply
+from natural_video_llm.sessions.events import Text
+from natural_video_llm.sessions.folder import Session
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
 _SECONDS_A_TOKEN = 0.04
@@ -28,6 +32,20 @@ class ReplyUnderFace:
     moved_bits: float
 
 
+@dataclass(frozen=True)
+class ReplyOptions:
+    """How many held-out messages are answered under each face, how freely, and which local sentence model (a folder
+    or a Hub id) compares the replies with the human ones."""
+
+    utterances: int = 12
+    temperature: float = 0.7
+    embedding: str | None = None
+    seed: int = 0
+
+
+DEFAULT_REPLIES = ReplyOptions()
+
+
 def replies_under_faces(
     model: NaturalVideoLLM, tokenizer: PreTrainedTokenizerBase, example: Example, faces: Sequence[Example]
 ) -> list[ReplyUnderFace]:
@@ -40,8 +58,97 @@ def replies_under_faces(
     ]
 
 
+def generate_replies(
+    model: NaturalVideoLLM,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    conditions: Mapping[str, Condition],
+    sessions: Mapping[str, Session],
+    options: ReplyOptions,
+    report: Callable[[str], None],
+) -> list[GeneratedReply]:
+    """Replies to some held-out messages under the true face, none, and another person's where there is one.
+
+    An utterance has the same seed under each face. Empty where nobody answers the filmed people, and where the model's
+    predictions are not numbers, which is said on stderr.
+
+    Args:
+        conditions: what a model is shown, by name (`conditions.conditions`).
+        sessions: of the examples, by id.
+    """
+    faces = [name for name in FACES if name in conditions]
+    replies = []
+    for number, example in enumerate(choose_examples(examples, options.utterances, options.seed)):
+        report(f"replies to message {number + 1} of {options.utterances}")
+        seed = options.seed + number
+        for face in faces:
+            generator = torch.Generator(device=model.absence.device).manual_seed(seed)
+            track = conditions[face](example)
+            try:
+                reply, moved = _reply(model, tokenizer, example, track, options.temperature, generator)
+            except FloatingPointError as error:
+                print(f"no replies: {error}; train the run again at a lower learning rate", file=sys.stderr)
+                return []
+            replies.append(_generated(example, sessions, model.config.window_s, face, reply, moved, seed))
+    return replies
+
+
+def choose_examples(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """Up to `count` answers, drawn by `seed`: of every person one before of anybody a second one."""
+    answers = [e for e in examples if e.prompt]
+    order = np.random.default_rng(seed).permutation(len(answers))
+    taken: dict[str, int] = {}
+    ranked = []
+    for place in order:
+        person = answers[place].person
+        taken[person] = taken.get(person, 0) + 1
+        ranked.append((taken[person], answers[place]))
+    return [example for _, example in sorted(ranked, key=lambda one: one[0])[:count]]
+
+
+def _generated(
+    example: Example,
+    sessions: Mapping[str, Session],
+    window_s: float,
+    face: str,
+    reply: str,
+    moved_bits: float,
+    seed: int,
+) -> GeneratedReply:
+    first_s, last_s = example.target_span_s
+    return GeneratedReply(
+        session_id=example.session_id,
+        person=example.person,
+        context=_context(example, sessions[example.session_id]),
+        message=example.prompt,
+        human_reply=example.reply,
+        face=face,
+        reply=reply,
+        seed=seed,
+        moved_bits=moved_bits,
+        begins_s=first_s,
+        span_s=(max(0.0, first_s - window_s), last_s),
+    )
+
+
+def _context(example: Example, session: Session) -> list[Turn]:
+    """The turns before the message that the example holds, known by their times."""
+    begins_s, filmed = float(example.times.min()), session.start.filmed_speaker
+    shown: list[Text] = [t for t in session.texts if t.t_end >= begins_s and t.t_start < example.target_span_s[0]]
+    places = [place for place, text in enumerate(shown) if text.text == example.prompt]
+    return [
+        Turn(speaker="person" if text.speaker == filmed else "partner", text=text.text)
+        for text in (shown[: places[-1]] if places else [])
+    ]
+
+
 def _reply(
-    model: NaturalVideoLLM, tokenizer: PreTrainedTokenizerBase, example: Example, track: FaceTrack
+    model: NaturalVideoLLM,
+    tokenizer: PreTrainedTokenizerBase,
+    example: Example,
+    track: FaceTrack,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> tuple[str, float]:
     chat = ChatFormat(tokenizer)
     first = int(np.flatnonzero(example.target)[0])
@@ -58,6 +165,7 @@ def _reply(
             torch.from_numpy(seen.present)[None],
         ).to(model.absence.device)
 
-    tokens = list(generate_reply(model, prompt, look, chat.end_ids["assistant"]))
+    ends = chat.end_ids["assistant"]
+    tokens = list(generate_reply(model, prompt, look, ends, temperature=temperature, generator=generator))
     moved = float(np.mean([t.moved_bits for t in tokens])) if tokens else 0.0
     return str(tokenizer.decode([t.id for t in tokens])).strip(), moved

@@ -35,3 +35,11 @@ def bootstrap(
     ]
     low, high = np.quantile(draws, [0.025, 0.975])
     return Estimate(statistic(np.arange(len(membership))), float(low), float(high))
+
+
+def mean_estimate(values: Sequence[float], clusters: Sequence[str]) -> Estimate | None:
+    """The mean with its interval; None where there are no values, or some are not numbers."""
+    array = np.asarray(values, float)
+    if not len(array) or not np.isfinite(array).all():
+        return None
+    return bootstrap(clusters, lambda rows: float(array[rows].mean()))

@@ -13,8 +13,8 @@ def print_evidence(result: dict[str, Any], console: Console) -> None:
     title = f"{data['utterances']} held-out utterances, 95 % intervals over {over}"
     table = Table("face shown", "bits per token", "true saves, bits per word", title=title)
     for name, figures in result["conditions"].items():
-        saved = "" if name == "true" else _interval(figures["true_saves_per_word"], "+.3f")
-        table.add_row(name, _interval(figures["bits_per_token"], ".3f"), saved)
+        saved = "" if name == "true" else interval(figures["true_saves_per_word"], "+.3f")
+        table.add_row(name, interval(figures["bits_per_token"], ".3f"), saved)
     console.print(table)
     if "choices" in result:
         console.print(_choices_table(result["choices"]))
@@ -32,8 +32,8 @@ def _choices_table(choices: dict[str, Any]) -> Table:
     table = Table("face shown", "right", "choice bits", *headings, title=title)
     for name in names:
         figures = choices[name]
-        shares = [_interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
-        table.add_row(name, _interval(figures["right"], ".2f"), _interval(figures["choice_bits"], ".2f"), *shares)
+        shares = [interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
+        table.add_row(name, interval(figures["right"], ".2f"), interval(figures["choice_bits"], ".2f"), *shares)
     return table
 
 
@@ -43,7 +43,7 @@ def _reaction_table(reaction: dict[str, Any]) -> Table:
     title = "the face ahead: squared error against those who expect nothing new (below 1 the model is better)"
     table = Table("ahead", "squared error", *ratios, title=title)
     for horizon, figures in known.items():
-        cells = [_interval(figures[name], ".3f") for name in ("squared_error", *ratios)]
+        cells = [interval(figures[name], ".3f") for name in ("squared_error", *ratios)]
         table.add_row(horizon, *cells)
     return table
 
@@ -56,6 +56,6 @@ def _replies_table(replies: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _interval(figures: list[float], style: str) -> str:
+def interval(figures: list[float], style: str) -> str:
     value, low, high = (format(x, style) for x in figures)
     return f"{value} [{low}, {high}]"

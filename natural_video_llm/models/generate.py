@@ -77,8 +77,14 @@ def _beside_nobody(face: Face) -> Face:
 
 
 def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> int:
-    """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn."""
+    """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn.
+
+    Raises:
+        FloatingPointError: nothing can be drawn, since the predictions are not numbers.
+    """
     if temperature <= 0:
         return int(log_probs.argmax())
+    if log_probs.isnan().any():
+        raise FloatingPointError("the model's predictions are not numbers (NaN)")
     weights = (log_probs / temperature).softmax(-1)
     return int(torch.multinomial(weights, 1, generator=generator))

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.append_log import AppendLog, write_error
 from natural_video_llm.sessions.clock import SessionClock, boot_id
-from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart, Text, VideoSegmentEnd
+from natural_video_llm.sessions.events import (
+    EVENT_ADAPTER,
+    Event,
+    SessionStart,
+    Text,
+    VideoSegmentEnd,
+    VideoSegmentStart,
+)
 from natural_video_llm.sessions.lock import need_locks
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -54,6 +61,10 @@ class Session:
     def finished_segments(self) -> list[VideoSegmentEnd]:
         """Segments that were closed; one still being written is not among them."""
         return [e for e in self.events if isinstance(e, VideoSegmentEnd)]
+
+    @property
+    def segment_starts(self) -> list[VideoSegmentStart]:
+        return [e for e in self.events if isinstance(e, VideoSegmentStart)]
 
     def latents_dir(self, encoder: str) -> Path:
         return self.path / "latents" / encoder_folder(encoder)

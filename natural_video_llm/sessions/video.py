@@ -94,10 +94,11 @@ class SegmentWriter:
             self._container.close()
 
 
-def read_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
+def read_frames(path: Path, from_s: float = 0.0) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (presentation time in seconds, rgb [H, W, 3] uint8) in order, the right way up.
 
-    A file that breaks off gives the frames before the break.
+    A file that breaks off gives the frames before the break. With `from_s` the first one is the last key frame
+    before that time, or an earlier frame where the file cannot be searched.
 
     Raises:
         UserError: the file is missing or holds no video.
@@ -109,6 +110,8 @@ def read_frames(path: Path) -> Iterator[tuple[float, np.ndarray]]:
         # Frame threads would hold frames back and cost memory for small pictures.
         stream.thread_type = "SLICE"
         try:
+            if from_s > 0:
+                container.seek(int(from_s * av.time_base), backward=True)
             for frame in container.decode(stream):
                 if frame.time is not None:
                     yield float(frame.time), upright(frame)

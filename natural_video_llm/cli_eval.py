@@ -1,0 +1,153 @@
+"""The verbs of `nvllm eval …`: judges of replies, and a person in a judge's place; imports are inside them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from natural_video_llm.console import bar, console, emit
+from natural_video_llm.errors import UserError
+
+if TYPE_CHECKING:
+    from natural_video_llm.evaluation.judge import Estimated
+    from natural_video_llm.evaluation.judging.clients import JudgeAddress
+
+
+def judge(
+    run: Positional[Path],
+    judge: Positional[str],
+    send: Literal["faces", "text"] | None = None,
+    price: tuple[float, float] | None = None,
+    max_cost_usd: float = 2.0,
+    max_tokens: int = 1024,
+    timeout_s: float = 120,
+    json: bool = False,
+) -> None:
+    """Let an LLM judge the replies that `nvllm eval` wrote down; writes judge.json.
+
+    It rates coherence and tone, and compares the reply under the true face with those under none and another
+    person's, in both orders. What was answered is never asked again: Ctrl-C at any time, and run it again to go on.
+
+    Args:
+        run: a run folder, evaluated.
+        judge: openai:MODEL, anthropic:MODEL (keys: OPENAI_API_KEY, ANTHROPIC_API_KEY), or the address of any server
+            that speaks OpenAI's format: http://localhost:8000/v1#MODEL (key: NVLLM_JUDGE_API_KEY).
+        send: what the judge is shown, the conversation with or without pictures of the faces. Naming it is your yes
+            to sending that to another machine; with no name it is faces, and you are asked.
+        price: US dollars for a million tokens in, and out; needed for a judge on another machine.
+        max_cost_usd: no call is made that could take this run's cost above it.
+        max_tokens: longest answer, thinking included.
+        timeout_s: of one try, in seconds.
+        json: print judge.json in place of tables.
+    """
+    from natural_video_llm.evaluation.judge import RAW_FILE, Judgement, estimate_cost, judge_replies, write_judgement
+    from natural_video_llm.evaluation.judging.answers import Asker, Price
+    from natural_video_llm.evaluation.judging.clients import Judge, parse_judge
+    from natural_video_llm.evaluation.judging.tables import print_judgement
+    from natural_video_llm.evaluation.rate import note_agreement
+
+    address = parse_judge(judge)
+    if price is None and not address.is_this_machine:
+        raise UserError(f"what {address} costs is not known; give --price IN OUT, US dollars for a million tokens")
+    paid = Price(*(price or (0.0, 0.0)))
+    client = Judge(address, max_tokens, timeout_s)
+    judgement = Judgement.of(run, faces=send != "text")
+    asker = Asker(client, run / RAW_FILE, paid, max_cost_usd)
+    try:
+        expected = estimate_cost(judgement, asker, paid)
+        if expected.usd > max_cost_usd:
+            what = f"{expected.calls} calls would cost about {expected.usd:.2f} USD"
+            raise UserError(f"{what}, above the cap of {max_cost_usd:g}; raise --max-cost-usd, or judge fewer replies")
+        if expected.calls:
+            _agree_to_send(address, expected, send)
+        with bar("judging", json) as progress:
+            result = judge_replies(judgement, client, asker, lambda done, total: progress.update(done, total))
+    finally:
+        asker.close()
+    write_judgement(result, run)
+    result["agreement_with_person"] = note_agreement(run)
+    if json:
+        emit(**result)
+    else:
+        print_judgement(result, console)
+
+
+def _agree_to_send(address: "JudgeAddress", expected: "Estimated", send: str | None) -> None:
+    """Say what goes where and what it costs; ask where it leaves this machine and no option has said yes."""
+    pictures = f", {expected.pictures} pictures of the faces of {expected.people} people" if expected.pictures else ""
+    what = f"{expected.calls} calls, about {expected.usd:.2f} USD: conversations and replies{pictures}"
+    if address.is_this_machine:
+        _say(f"{what}, to {address}, which is this machine: nothing leaves it")
+        return
+    _say(f"{what}, to {address.host} ({address.model})")
+    if send is not None:
+        return
+    _say("The people must have agreed: the consent that `nvllm capture` asks for says that nothing is sent anywhere.")
+    try:
+        answer = console.input("Send this? [yes/no] ", markup=False)
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("yes", "y"):
+        raise UserError(
+            "nothing was sent; answer yes, give --send faces or --send text, or name a judge on this machine"
+        )
+
+
+def rate(
+    run: Positional[Path], seed: int = 0, no_faces: bool = False, open_pictures: bool = False, json: bool = False
+) -> None:
+    """Compare replies yourself, blind: 1, 2 or tie, q to stop; tells how far you and the judge agree.
+
+    Each answer is written down at once (ratings.jsonl); run it again to go on.
+
+    Args:
+        run: a run folder, evaluated.
+        seed: of the order, and of the side on which a reply stands.
+        no_faces: show the words alone.
+        open_pictures: open each contact sheet of the person's face in this desktop's viewer.
+        json: the agreement as JSON.
+    """
+    import tempfile
+    import webbrowser
+
+    from natural_video_llm.evaluation.judge import Scenes, pairs_of
+    from natural_video_llm.evaluation.rate import note_agreement, rate_pairs, read_ratings
+    from natural_video_llm.evaluation.reply_records import read_replies
+
+    replies = read_replies(run)
+    with tempfile.TemporaryDirectory(prefix="nvllm-rate-") as folder:
+        picture = Path(folder) / "face.jpg"
+
+        def show(text: str, sheet: bytes | None) -> None:
+            _say(text)
+            if sheet is not None:
+                picture.write_bytes(sheet)
+                _say(f"the face, until the reply was there: {picture} (deleted at the end)")
+                if open_pictures:
+                    webbrowser.open(picture.as_uri())
+
+        def ask() -> str:
+            try:
+                return console.input("which is better? [1/2/tie/q] ", markup=False)
+            except EOFError:
+                return "q"
+
+        rated = rate_pairs(run, pairs_of(replies), Scenes(run, replies, not no_faces), seed, show, ask)
+    found = note_agreement(run)
+    if json:
+        emit(rated=rated, agreement_with_person=found)
+        return
+    _say(f"{rated} pairs rated now, {len(read_ratings(run))} in all")
+    if found is None:
+        _say(f"no judge has judged these pairs yet: nvllm eval judge {run} JUDGE")
+    else:
+        kappa = "not defined" if found["kappa"] is None else f"{found['kappa']:.2f}"
+        _say(f"you and the judge agree on {found['agreement']:.0%} of {found['pairs']} pairs (Cohen's kappa {kappa})")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+EVAL_VERBS: dict[str, Callable[..., None]] = {"eval judge": judge, "eval rate": rate}
