@@ -22,7 +22,10 @@ class Player:
     """
 
     def __init__(
-        self, open_frames: Callable[[SessionClock], Frames], clock: SessionClock, show: Callable[[float, np.ndarray], object]
+        self,
+        open_frames: Callable[[SessionClock], Frames],
+        clock: SessionClock,
+        show: Callable[[float, np.ndarray], object],
     ):
         self._open_frames, self._clock, self._show = open_frames, clock, show
         self._stop = threading.Event()

@@ -132,7 +132,8 @@ def timed_words(tokenizer: PreTrainedTokenizerBase, text: str, char_times: Seque
     """The tokens of `text`, each with the time of its latest character; times never fall: a token that was corrected
     later makes those behind it as late."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    times = [max(char_times[start : max(end, start + 1)], default=char_times[-1]) for start, end in encoded["offset_mapping"]]
+    spans = encoded["offset_mapping"]
+    times = [max(char_times[start : max(end, start + 1)], default=char_times[-1]) for start, end in spans]
     return TimedTokens(list(encoded["input_ids"]), list(accumulate(times, max)))
 
 

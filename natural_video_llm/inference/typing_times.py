@@ -11,7 +11,7 @@ class TypingTimes:
         self._times: list[float] = []
 
     def change(self, text: str, now_s: float, char_times: Sequence[float] | None = None) -> list[float]:
-        """The times of the characters of `text`, which stands there since `now_s`; `char_times` where they are known."""
+        """The times of the characters of `text`, which stands there since `now_s`; `char_times` where known."""
         if char_times is not None and len(char_times) == len(text):
             times = list(char_times)
         else:
@@ -23,3 +23,8 @@ class TypingTimes:
             times = self._times[:start] + new + (self._times[len(before) - end :] if end else [])
         self._text, self._times = text, times
         return list(times)
+
+
+def evenly_typed(characters: int, begun_s: float, ended_s: float) -> list[float]:
+    """Times for characters of which only the first and the last moment are known; the last comes at the end."""
+    return [begun_s + (ended_s - begun_s) * (i + 1) / characters for i in range(characters)]

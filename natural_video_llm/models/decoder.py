@@ -79,6 +79,4 @@ class TransformersDecoder(Decoder):
 
 def _beside_nobody(face: SeenFace) -> SeenFace:
     nobody = torch.zeros_like(face.present)
-    return SeenFace(
-        face.encodings.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody])
-    )
+    return SeenFace(face.encodings.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody]))

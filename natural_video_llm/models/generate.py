@@ -64,9 +64,7 @@ def choose_token(
     return ReplyToken(pick_token(seeing, temperature, generator, top_p), now_s, max(0.0, moved))
 
 
-def pick_token(
-    log_probs: Tensor, temperature: float, generator: torch.Generator | None, top_p: float = 1.0
-) -> int:
+def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None, top_p: float = 1.0) -> int:
     """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn; with `top_p` below 1 out of the
     likeliest tokens that together have that probability (nucleus sampling, Holtzman et al. 2020)."""
     if temperature <= 0:
