@@ -300,6 +300,7 @@ class Conversation:
             age_s = now_s - face_s if face_s > float("-inf") else None
             if age_s is not None:
                 self.stages.add("face_age", age_s)
+                self.stages.add("face_to_token", age_s + took)
             return token, age_s
 
         return self._run(step)

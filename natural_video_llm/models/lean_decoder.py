@@ -101,7 +101,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _arrange(layer: nn.Module, model: NaturalVideoLLM, number: int, weights: str) -> _Layer:
     attention: Any = layer.self_attn
     feed: Any = layer.mlp
-    block = model.blocks[str(number)] if str(number) in model.blocks else None
+    block = model.blocks[str(number)] if number in model.config.fusion_layers else None
     assert block is None or isinstance(block, FusionBlock)
     head_norms = (
         (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(attention, "q_norm") else None
@@ -211,9 +211,10 @@ class LeanDecoder(Decoder):
 
 
 def _look(layer: _Layer, x: Tensor, sight: Sight, seen: tuple[Tensor, Tensor]) -> Tensor:
-    """What `FusionBlock` does: for the first half of x [2 * tokens, hidden] with the face, for the second with nobody."""
+    """What `FusionBlock` does: of x [2 * tokens, hidden] the first half sees the face, the second nobody."""
     block, tokens = layer.block, len(x) // 2
-    assert block is not None and layer.unseen is not None
+    assert block is not None
+    assert layer.unseen is not None
     hidden = x.float()
     normed = block.norm(hidden)
     weight = block.gate.tanh() * block.relevance(normed).sigmoid()
