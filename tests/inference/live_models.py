@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from natural_video_llm.assets import FACE_LANDMARKER
 from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
@@ -37,12 +38,15 @@ def tiny_llama(tokenizer: PreTrainedTokenizerBase, **changed: object) -> LlamaFo
 def adapted(llm: PreTrainedModel, gate: float = 0.8) -> NaturalVideoLLM:
     """A model that reads face geometry, its gates open."""
     size = 2 * POINTS_SIZE
-    config = FusionConfig("tiny", "0" * 64, "face-geometry", "1" * 64, size, (1,), face_size=24, components=6)
+    config = FusionConfig(
+        "tiny", "0" * 64, "face-geometry", FACE_LANDMARKER.member_sha256, size, (1,), face_size=24, components=6
+    )
     torch.manual_seed(1)
     model = NaturalVideoLLM(llm, config).eval()
     model.temporal_encoder.basis.fit(torch.randn(200, size))
     for block in model.blocks.values():
         torch.nn.init.constant_(block.gate, gate)
+        block.feed_forward[-1].weight.data *= 8  # type: ignore[operator, union-attr, index] # what is seen shows
     return model
 
 
