@@ -34,7 +34,6 @@ def lean_fits(model: NaturalVideoLLM, context_tokens: int) -> bool:
         config.model_type in _MODEL_TYPES
         and rope in _ROPE_TYPES
         and not (windowed and window is not None and window < context_tokens)
-        and model.llm.get_input_embeddings().weight.shape[1] == config.hidden_size
     )
 
 
@@ -71,12 +70,14 @@ class LeanWeights:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
-        self.embeddings = model.llm.get_input_embeddings().weight.detach()
-        self.norm = model.llm.get_decoder().norm.weight.detach()
+        embeddings: Any = model.llm.get_input_embeddings()
+        self.embeddings = embeddings.weight.detach()
+        body: Any = model.llm.get_decoder()
+        self.norm = body.norm.weight.detach()
         self.head = LeanLinear([model.llm.get_output_embeddings()], "native" if weights == "int4" else weights)
         layers = decoder_layers(model.llm)
         self.layers = [_arrange(layer, model, i, weights) for i, layer in enumerate(layers)]
-        self._rotary = model.llm.get_decoder().rotary_emb
+        self._rotary = body.rotary_emb
         positions = torch.arange(context_tokens, device=self.embeddings.device)[None]
         self.cos, self.sin = self.rotation(positions)
 
