@@ -37,17 +37,17 @@ class Video(threading.Thread):
         super().__init__(daemon=True)
         found = FaceLandmarker(face_landmarker_file())(np.ascontiguousarray(astronaut()[:256, 90:346]))
         assert found is not None
-        self._points, self._conversation, self._stop = found.points, conversation, threading.Event()
+        self._points, self._conversation, self._over = found.points, conversation, threading.Event()
         self.start()
 
     def run(self) -> None:
         rng = np.random.default_rng(0)
-        while not self._stop.wait(1 / RATE_HZ):
+        while not self._over.wait(1 / RATE_HZ):
             points = self._points + rng.normal(scale=0.5, size=self._points.shape)
             self._conversation.see_points(self._conversation.clock.now_s(), points, 256, 256)
 
     def close(self) -> None:
-        self._stop.set()
+        self._over.set()
         self.join()
 
 
