@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from prompt_toolkit import PromptSession
+from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 from rich.markup import escape
 
@@ -108,7 +109,12 @@ def _keyboard(conversation: Conversation) -> Callable[[], str]:
     """Lines from the terminal, each read by the model while it is being typed."""
     prompt: PromptSession[str] = PromptSession()
     prompt.default_buffer.on_text_changed += lambda buffer: conversation.draft(buffer.text)
-    return lambda: prompt.prompt("you: ")
+
+    def read_line() -> str:
+        with patch_stdout(raw=True):  # what is told meanwhile stands above the line that is being typed
+            return prompt.prompt("you: ")
+
+    return read_line
 
 
 def _wait(conversation: Conversation, player: Player, ready: Callable[[Status], bool], at_most_s: float = 3.0) -> None:
