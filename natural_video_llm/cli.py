@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Literal
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
@@ -281,6 +282,7 @@ def chat(
     device: str | None = None,
     dtype: str = "float32",
     onnx: bool = False,
+    weights: Literal["native", "int8", "int4"] = "native",
 ) -> None:
     """Talk to a run in the terminal; every word is written with the newest face in view.
 
@@ -294,12 +296,14 @@ def chat(
         device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
         dtype: its precision: float32, bfloat16 or float16.
         onnx: run it by ONNX Runtime.
+        weights: of the LLM's linear maps: native as they are, int8 or int4 for fewer bits, which a CPU reads faster.
     """
+    from natural_video_llm.inference.conversation import Sampling
     from natural_video_llm.inference.realtime_interaction import talk
     from natural_video_llm.preprocessing.encoders import Execution
 
-    execution = Execution(device, dtype, onnx)
-    talk(run, video if video is not None else camera, say, temperature, seed, execution)
+    execution, sampling = Execution(device, dtype, onnx), Sampling(temperature, seed=seed)
+    talk(run, video if video is not None else camera, say, sampling, execution, weights)
 
 
 def doctor(

@@ -1,142 +1,132 @@
-"""The live loop, free of any user interface: text and faces in, words out."""
+"""The live engine, free of any user interface: one set of weights, any number of conversations."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import accumulate
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
-from natural_video_llm.models.face import Face
+from natural_video_llm.checkpoint import load_run
+from natural_video_llm.errors import UserError
+from natural_video_llm.inference.conversation import Conversation, Sampling
+from natural_video_llm.inference.status import Status
+from natural_video_llm.models.chat_format import ChatFormat
+from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.generate import ReplyToken, generate_reply
+from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits
+from natural_video_llm.models.lean_linear import WEIGHTS
+from natural_video_llm.preprocessing.encoders import Encoder, Execution, make_encoder, parse_encoder
 from natural_video_llm.sessions.clock import SessionClock
 
 MAX_CONTEXT_TOKENS = 1024
-MAX_REPLY_TOKENS = 60
+Result = TypeVar("Result")
 
 
-class TextPieces:
-    """Token after token as the text that each one adds."""
+class Engine:
+    """Weights loaded once, and the one thread in which they are used.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._text = ""
+    Every pass through the LLM, one token of a reply or a few tokens of a prompt, is a job; jobs are done one after the
+    other in the order in which they were asked for. A conversation asks for its next one when it has the last one's
+    result, so that those which are writing take turns token by token.
 
-    def add(self, token_id: int) -> str:
-        self._ids.append(token_id)
-        whole = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        # A character of several tokens decodes to U+FFFD until its last one is there.
-        piece = "" if whole.endswith("\ufffd") else whole[len(self._text) :]
-        self._text = whole if piece else self._text
-        return piece
+    Use as a context manager, or call `close`.
 
+    Args:
+        model, tokenizer: as `load_run` gives them.
+        execution: how a neural encoder of pictures runs.
+        context_tokens: the most that a conversation's prompt and reply may have together.
+        weights: of the LLM, one of `WEIGHTS`: "native" as it is, "int8" or "int4" for its linear maps in fewer bits.
 
-class Conversation:
-    """Turns so far, and the next reply.
-
-    The history holds what was shown and nothing more: a reply that is broken off ends where it was broken off.
-    The oldest turns are dropped once the context is full.
+    Raises:
+        UserError: fewer bits are asked for where they cannot be had.
     """
 
     def __init__(
         self,
         model: NaturalVideoLLM,
         tokenizer: PreTrainedTokenizerBase,
-        clock: SessionClock,
-        temperature: float,
-        generator: torch.Generator,
+        execution: Execution | None = None,
+        context_tokens: int = MAX_CONTEXT_TOKENS,
+        weights: str = "native",
     ):
-        self._model, self._tokenizer, self._clock = model, tokenizer, clock
-        self._temperature, self._generator = temperature, generator
-        self._chat = ChatFormat(tokenizer)
+        self.model, self.tokenizer, self.chat = model, tokenizer, ChatFormat(tokenizer)
+        self.takes_geometry = parse_encoder(model.config.encoder).kind == "face-geometry"
         positions = getattr(model.llm.config.get_text_config(), "max_position_embeddings", None)
-        self._limit = min(MAX_CONTEXT_TOKENS, positions - MAX_REPLY_TOKENS) if positions else MAX_CONTEXT_TOKENS
-        self.turns: list[tuple[str, TimedTokens]] = []
+        self.context_tokens = min(context_tokens, positions or context_tokens)
+        self._lean = self._arrange(weights)
+        self._execution = execution
+        self._encoders: list[Encoder] = []
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
-    def reply(
-        self,
-        message: str,
-        typed_s: tuple[float, float],
-        look: Callable[[], tuple[float, Face]],
-        char_times: Sequence[float] | None = None,
-    ) -> Generator[tuple[str, float]]:
-        """Answer `message`, begun and sent at the times `typed_s`; yields (text, bits the face moved it) by token.
+    @classmethod
+    def load(cls, run: Path, execution: Execution | None = None, weights: str = "native") -> "Engine":
+        """The engine of a run folder.
 
-        Where `char_times` says when each character was typed, a token has the time of its latest one, as in training.
-        Closing the generator interrupts the reply.
+        Raises:
+            UserError: `run` holds no adapter, its base LLM is not to be had, or not with these `weights`.
         """
-        words = _timed(self._tokenizer, message, typed_s, char_times)
-        if not words.ids:
-            return
-        self.turns.append(("user", words))
-        tokens: list[ReplyToken] = []
-        shown, pieces = 0, TextPieces(self._tokenizer)
-        try:
-            for token in self._generate(look):
-                tokens.append(token)
-                piece = pieces.add(token.id)
-                if piece:
-                    shown = len(tokens)
-                yield piece, token.moved_bits
-        finally:
-            self._remember(tokens[:shown])
+        return cls(*load_run(run), execution, weights=weights)
 
-    def _generate(self, look: Callable[[], tuple[float, Face]]) -> Iterator[ReplyToken]:
-        def look_on_device() -> tuple[float, Face]:
-            now_s, face = look()
-            return now_s, face.to(self._model.absence.device)
+    def open(
+        self,
+        clock: SessionClock | None = None,
+        sampling: Sampling | None = None,
+        on_change: Callable[[Status], None] | None = None,
+        turns: Sequence[tuple[str, str]] = (),
+    ) -> Conversation:
+        """A new conversation; it must be closed.
 
-        return generate_reply(
-            self._model,
-            self._prompt(),
-            look_on_device,
-            self._chat.end_ids["assistant"],
-            max_tokens=MAX_REPLY_TOKENS,
-            temperature=self._temperature,
-            generator=self._generator,
-        )
+        Args:
+            clock: of all its times; one that begins now by default.
+            on_change: called with the new status when something has changed it, from any of the engine's threads; it
+                must return at once.
+            turns: (role, text) of what was said before, the newest last; any role but assistant counts as user.
+        """
+        return Conversation(self, clock or SessionClock(), sampling or Sampling(), on_change, turns)
 
-    def _remember(self, shown: list[ReplyToken]) -> None:
-        # A mark that slipped in among the words was not shown, and would open a turn in the next prompt.
-        words = [token for token in shown if token.id not in self._tokenizer.all_special_ids]
-        if words:
-            self.turns.append(("assistant", TimedTokens([t.id for t in words], [t.time_s for t in words])))
+    def __enter__(self) -> "Engine":
+        return self
 
-    def _prompt(self) -> TimedTokens:
-        opening = self._chat.opening("assistant", self._clock.now_s())
-        while True:
-            prompt = self._chat.conversation(self.turns)
-            excess = len(prompt.ids) + len(opening.ids) - self._limit
-            if excess <= 0:
-                return TimedTokens(prompt.ids + opening.ids, prompt.times + opening.times)
-            self._forget(excess)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _forget(self, tokens: int) -> None:
-        """Drop the oldest exchange; of a message that alone is too long, its first `tokens` tokens."""
-        if len(self.turns) == 1:
-            role, words = self.turns[0]
-            self.turns[0] = role, TimedTokens(words.ids[tokens:], words.times[tokens:])
-            return
-        del self.turns[0]
-        while self.turns[0][0] != "user":
-            del self.turns[0]
+    def close(self) -> None:
+        """Finish the job in hand and stop; conversations can do nothing more."""
+        self._thread.shutdown(cancel_futures=True)
 
+    def submit(self, job: Callable[[], Result]) -> "Future[Result]":
+        """Have a job done in the thread that computes."""
+        return self._thread.submit(job)
 
-def _timed(
-    tokenizer: PreTrainedTokenizerBase,
-    message: str,
-    typed_s: tuple[float, float],
-    char_times: Sequence[float] | None,
-) -> TimedTokens:
-    if char_times is None:
-        ids = tokenizer(message, add_special_tokens=False)["input_ids"]
-        # A token's time is that of its last character, so that the last one comes when the message is sent.
-        return TimedTokens(ids, torch.linspace(*typed_s, len(ids) + 1, dtype=torch.float64)[1:].tolist())
-    encoded = tokenizer(message, add_special_tokens=False, return_offsets_mapping=True)
-    times = [
-        max(char_times[start : max(end, start + 1)], default=typed_s[1]) for start, end in encoded["offset_mapping"]
-    ]
-    # A token that was corrected later makes those behind it as late: times never fall.
-    return TimedTokens(list(encoded["input_ids"]), list(accumulate(times, max)))
+    def new_decoder(self) -> Decoder:
+        return TransformersDecoder(self.model) if self._lean is None else LeanDecoder(self._lean)
+
+    def _arrange(self, weights: str) -> LeanWeights | None:
+        """None where the LLM is run by transformers."""
+        if weights not in WEIGHTS:
+            raise UserError(f"no weights {weights!r}; choose one of {', '.join(WEIGHTS)}")
+        fits = lean_fits(self.model, self.context_tokens)
+        if weights != "native" and not (fits and self.model.absence.device.type == "cpu"):
+            raise UserError(f"{weights} weights need a CPU and an LLM of Llama's build; leave --weights out")
+        return LeanWeights(self.model, self.context_tokens, weights) if fits else None
+
+    def take_encoder(self) -> Encoder:
+        """An encoder of pictures for one conversation; its state is one person's, so it cannot be shared.
+
+        Raises:
+            UserError: its weights are not to be had.
+        """
+        with self._lock:
+            if self._encoders:
+                return self._encoders.pop()
+        config = self.model.config
+        return make_encoder(config.encoder, self._execution, config.encoder_sha256)
+
+    def give_back(self, encoder: Encoder) -> None:
+        """For the next conversation that needs one."""
+        encoder.reset()
+        with self._lock:
+            self._encoders.append(encoder)

@@ -1,25 +1,25 @@
 """Who answers while a session is recorded: the base LLM, or a trained run that sees the face."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from natural_video_llm.checkpoint import BaseLLM, load_base_llm, load_run
+from natural_video_llm.checkpoint import BaseLLM, load_base_llm
 from natural_video_llm.console import console
-from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Conversation, TextPieces
-from natural_video_llm.inference.live_face import LiveFace, PushedFrames
+from natural_video_llm.inference.conversation import MAX_REPLY_TOKENS, Conversation, Sampling
+from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Engine
+from natural_video_llm.inference.text_memory import TextPieces
+from natural_video_llm.inference.typing_times import evenly_typed
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.generate import pick_token
-from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.encoders.real_time import measure_real_time
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import Text
 
 BASE_LLM = "llm"
-_MAX_REPLY_TOKENS = 60
 
 
 class LLMPartner:
@@ -61,7 +61,7 @@ class LLMPartner:
     def _tokens(self) -> Iterator[int]:
         model, cache = self._base.model, None
         ids = self._prompt()
-        for _ in range(_MAX_REPLY_TOKENS):
+        for _ in range(MAX_REPLY_TOKENS):
             with torch.no_grad():
                 out = model(torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True)
             cache = out.past_key_values
@@ -75,13 +75,13 @@ class LLMPartner:
 class RunPartner:
     """A trained run that sees the frames which are being recorded."""
 
-    def __init__(self, conversation: Conversation, face: LiveFace, frames: PushedFrames):
-        self._conversation, self._face, self._frames = conversation, face, frames
-        self._moved: list[float] = []
+    def __init__(self, conversation: Conversation):
+        self._conversation = conversation
 
     def on_frame(self, time_s: float, rgb: np.ndarray) -> None:
         """Take rgb [H, W, 3] uint8, captured at `time_s` on the session's clock; returns at once."""
-        self._frames.push(time_s, rgb)
+        with suppress(Exception):  # the recording goes on; `reply` tells what ended the encoding
+            self._conversation.see(time_s, rgb)
 
     def reply(self, message: Text) -> Generator[str]:
         """Answer piece by piece, each with the newest face in view; closing the generator interrupts.
@@ -89,17 +89,18 @@ class RunPartner:
         Raises:
             Exception: what ended the encoding of the face, if anything did.
         """
-        self._face.view()
-        typed_s = message.t_start, message.t_end
-        self._moved = []
-        for piece, moved_bits in self._conversation.reply(message.text, typed_s, self._face.look, message.char_times):
-            self._moved.append(moved_bits)
-            yield piece
+        self._conversation.status()
+        char_times = message.char_times or evenly_typed(len(message.text), message.t_start, message.t_end)
+        with closing(self._conversation.reply(message.text, char_times)) as pieces:
+            for piece in pieces:
+                yield piece.text
 
     def note(self) -> str:
-        """Whether a face was in view, and how much it counted in the newest reply."""
-        seen = "face seen" if self._face.view().face_seen else "no face seen"
-        return f"{seen}; the face moved this reply by {sum(self._moved) / max(len(self._moved), 1):.3f} bits a token"
+        """Whether a face was in view, and how much it counted in the newest reply; and whether the model is blind."""
+        status, reply = self._conversation.status(), self._conversation.last_reply
+        seen = "face seen" if status.face_seen else "no face seen"
+        moved = f"{seen}; the face moved this reply by {reply.moved_bits if reply else 0.0:.3f} bits a token"
+        return f"{moved}; {status.alarm}" if status.alarm else moved
 
 
 Partner = LLMPartner | RunPartner
@@ -113,9 +114,8 @@ def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionC
     Raises:
         UserError: there is no such run or model.
     """
-    generator = torch.Generator().manual_seed(seed)
     if name == BASE_LLM:
-        base = load_base_llm()
+        base, generator = load_base_llm(), torch.Generator().manual_seed(seed)
 
         @contextmanager
         def open_llm(clock: SessionClock) -> Iterator[Partner]:
@@ -123,20 +123,16 @@ def load_partner(name: str, temperature: float, seed: int) -> Callable[[SessionC
 
         return open_llm
 
-    model, tokenizer = load_run(Path(name))
-    encoder = make_encoder(model.config.encoder, sha256=model.config.encoder_sha256)
+    engine = Engine.load(Path(name))
+    encoder = engine.take_encoder()
     if warning := measure_real_time(encoder).warning:
         console.print(warning, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    engine.give_back(encoder)
 
     @contextmanager
     def open_run(clock: SessionClock) -> Iterator[Partner]:
-        frames = PushedFrames()
-        conversation = Conversation(model, tokenizer, clock, temperature, generator)
-        with ExitStack() as stack:
-            face = LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock)
-            stack.enter_context(face)
-            stack.callback(frames.close)
-            yield RunPartner(conversation, face, frames)
+        with engine, closing(engine.open(clock, Sampling(temperature, seed=seed))) as conversation:
+            yield RunPartner(conversation)
 
     return open_run
 

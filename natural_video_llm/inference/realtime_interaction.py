@@ -9,27 +9,25 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
+from prompt_toolkit import PromptSession
+from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 from rich.markup import escape
 
-from natural_video_llm.checkpoint import load_run
-from natural_video_llm.inference.engine import Conversation
-from natural_video_llm.inference.live_face import LiveFace, View, camera_frames, file_frames
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.inference.conversation import Conversation, Sampling
+from natural_video_llm.inference.engine import Engine
+from natural_video_llm.inference.sources import Player, camera_frames, file_frames
+from natural_video_llm.inference.status import Status
+from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.real_time import CAMERA_RATE_HZ, measure_real_time
-from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.video import read_frames
-
-# A line from the terminal has no times of its own; a pause before the first key must not count as typing.
-_TYPING_S_A_CHARACTER = 0.08
 
 console = Console(highlight=False)
 _reply_line = threading.Lock()  # held while a reply is being written, so that no other line breaks into it
 
 
 def talk(
-    run: Path, source: int | Path, say: Sequence[str], temperature: float, seed: int, execution: Execution
+    run: Path, source: int | Path, say: Sequence[str], sampling: Sampling, execution: Execution, weights: str
 ) -> None:
     """Talk until `quit`, end of input, or the last of the messages in `say`.
 
@@ -39,25 +37,29 @@ def talk(
     Raises:
         UserError: no such run, camera or file.
     """
-    model, tokenizer = load_run(run)
-    encoder = make_encoder(model.config.encoder, execution, model.config.encoder_sha256)
-    if warning := measure_real_time(encoder, _rate_hz(source)).warning:
-        console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
-    frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
-    clock = SessionClock()
-    generator = torch.Generator(model.absence.device).manual_seed(seed)
-    conversation = Conversation(model, tokenizer, clock, temperature, generator)
-    console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
-    with LiveFace(frames, encoder, model.memory_s, model.config.neutral_memory_s, clock) as face:
-        reporter = _FaceReporter(face, clock)
-        _wait(face, lambda view: view.frames > 0)  # a camera that does not open is told before the first question
-        with reporter:
-            for message, typed_s in _messages(say, face, clock):
-                _answer(conversation, message, typed_s, face)
-            if isinstance(source, Path):
-                _play_out(face)
-    view = face.view()
-    console.print(f"[dim]{view.frames} frames seen, {view.dropped} dropped[/dim]")
+    with Engine.load(run, execution, weights) as engine:
+        encoder = engine.take_encoder()
+        if warning := measure_real_time(encoder, _rate_hz(source)).warning:
+            console.print(f"[yellow]{escape(warning)}[/yellow]", soft_wrap=True)
+        engine.give_back(encoder)
+        frames = file_frames(source) if isinstance(source, Path) else camera_frames(source)
+        console.print("The picture stays in this process: nothing of it is kept or sent. Type, Enter sends, quit ends.")
+        with closing(engine.open(sampling=sampling)) as conversation:
+            with Player(frames, conversation.clock, conversation.see) as player:
+                _converse(conversation, player, say, isinstance(source, Path))
+            status = conversation.status()
+    console.print(f"[dim]{status.frames} frames seen, {sum(status.dropped.values())} dropped[/dim]")
+
+
+def _converse(conversation: Conversation, player: Player, say: Sequence[str], play_out: bool) -> None:
+    # A camera that does not open is told before the first question.
+    _wait(conversation, player, lambda status: status.frames > 0)
+    with _FaceReporter(conversation):
+        for message in _messages(say, conversation, player):
+            player.running()
+            _answer(conversation, message)
+        while play_out and player.running():
+            time.sleep(0.1)
 
 
 def _rate_hz(source: int | Path) -> float:
@@ -67,68 +69,69 @@ def _rate_hz(source: int | Path) -> float:
     return min(120.0, max(1.0, float(1 / np.median(gaps_s)))) if gaps_s.any() else CAMERA_RATE_HZ
 
 
-def _answer(conversation: Conversation, message: str, typed_s: tuple[float, float], face: LiveFace) -> None:
-    moved: list[float] = []
+def _answer(conversation: Conversation, message: str) -> None:
     with _reply_line:
         console.print("[bold]reply:[/bold] ", end="")
         try:
-            with closing(conversation.reply(message, typed_s, face.look)) as pieces:
-                for piece, moved_bits in pieces:
-                    console.print(escape(piece), end="")
-                    moved.append(moved_bits)
+            with closing(conversation.reply(message)) as pieces:
+                for piece in pieces:
+                    console.print(escape(piece.text), end="")
         except KeyboardInterrupt:
             console.print(" [dim](interrupted)[/dim]", end="")
         console.print()
-    mean = sum(moved) / len(moved) if moved else 0.0
-    seen = "face seen" if face.view().face_seen else "no face seen"
-    console.print(f"[dim]{seen}; the face moved this reply by {mean:.3f} bits a token[/dim]")
+    status, reply = conversation.status(), conversation.last_reply
+    seen = "face seen" if status.face_seen else "no face seen"
+    moved_bits = reply.moved_bits if reply else 0.0
+    console.print(f"[dim]{seen}; the face moved this reply by {moved_bits:.3f} bits a token[/dim]")
 
 
-def _messages(say: Sequence[str], face: LiveFace, clock: SessionClock) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Each message with the times at which it was begun and sent."""
+def _messages(say: Sequence[str], conversation: Conversation, player: Player) -> Iterator[str]:
     if say:
         for message in say:
             # A scripted message comes when somebody is there to say it, or after a while all the same.
-            _wait(face, lambda view: view.face_seen)
-            now_s = clock.now_s()
+            _wait(conversation, player, lambda status: status.face_seen)
             console.print(f"[bold]you:[/bold] {escape(message)}")
-            yield message, (now_s, now_s)
+            yield message
         return
+    read_line = _keyboard(conversation) if sys.stdin.isatty() else input
     while True:
-        started_s = clock.now_s()
         try:
-            line = input("you: " if sys.stdin.isatty() else "")
+            message = read_line().strip()
         except EOFError:
             return
-        if line.strip().lower() == "quit":
+        if message.lower() == "quit":
             return
-        message, sent_s = line.strip(), clock.now_s()
         if message:
-            yield message, (max(started_s, sent_s - _TYPING_S_A_CHARACTER * len(message)), sent_s)
+            yield message
 
 
-def _wait(face: LiveFace, ready: Callable[[View], bool], at_most_s: float = 3.0) -> None:
+def _keyboard(conversation: Conversation) -> Callable[[], str]:
+    """Lines from the terminal, each read by the model while it is being typed."""
+    prompt: PromptSession[str] = PromptSession()
+    prompt.default_buffer.on_text_changed += lambda buffer: conversation.draft(buffer.text)
+
+    def read_line() -> str:
+        with patch_stdout(raw=True):  # what is told meanwhile stands above the line that is being typed
+            return prompt.prompt("you: ")
+
+    return read_line
+
+
+def _wait(conversation: Conversation, player: Player, ready: Callable[[Status], bool], at_most_s: float = 3.0) -> None:
     until = time.monotonic() + at_most_s
-    while time.monotonic() < until:
-        view = face.view()
-        if ready(view) or not view.running:
-            return
+    while player.running() and not ready(conversation.status()) and time.monotonic() < until:
         time.sleep(0.05)
 
 
-def _play_out(face: LiveFace) -> None:
-    while face.view().running:
-        time.sleep(0.1)
-
-
 class _FaceReporter:
-    """Says when a face comes into view and when it leaves; a blink of the tracker is not worth a line.
+    """Says when a face comes into view and when it leaves, and when the model is blind; a blink of the tracker is not
+    worth a line.
 
     What happens while a reply is being written is told after it.
     """
 
-    def __init__(self, face: LiveFace, clock: SessionClock, settle_s: float = 0.3):
-        self._face, self._clock, self._settle_s = face, clock, settle_s
+    def __init__(self, conversation: Conversation, settle_s: float = 0.3):
+        self._conversation, self._settle_s = conversation, settle_s
         self._untold: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="face-reporter", daemon=True)
@@ -145,20 +148,24 @@ class _FaceReporter:
     def _run(self) -> None:
         noted: bool | None = None
         last: bool | None = None
-        since_s = self._clock.now_s()
+        alarm: str | None = None
+        since_s = self._conversation.clock.now_s()
         while not self._stop.wait(0.05):
             try:
-                view: View = self._face.view()
+                status = self._conversation.status()
             except Exception:
-                return  # whoever looks at the face next raises it where it can be shown
-            if view.frames == 0 or not view.running:
+                return  # whoever looks at the conversation next raises it where it can be shown
+            if status.frames == 0 or status.state == "idle":
                 continue
-            now_s = self._clock.now_s()
-            if view.face_seen != last:
-                since_s, last = now_s, view.face_seen
+            now_s = self._conversation.clock.now_s()
+            if status.face_seen != last:
+                since_s, last = now_s, status.face_seen
             elif last != noted and now_s - since_s >= self._settle_s:
                 noted = last
                 self._untold.append(f"{'face seen' if noted else 'no face seen'} (at {since_s:.1f} s)")
+            if status.alarm is not None and status.alarm != alarm:
+                self._untold.append(status.alarm)
+            alarm = status.alarm
             if not _reply_line.locked():
                 self._tell()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from natural_video_llm.models.chat_format import TimedTokens
+from natural_video_llm.models.decoder import TransformersDecoder
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 
@@ -21,7 +22,6 @@ class ReplyToken:
     moved_bits: float
 
 
-@torch.no_grad()
 def generate_reply(
     model: NaturalVideoLLM,
     prompt: TimedTokens,
@@ -39,45 +39,34 @@ def generate_reply(
         look: called before every token; gives the time now and the face up to now, a batch of one.
         end_ids: tokens that end a turn.
         temperature: 0 takes the likeliest token.
-
-    Two rows run side by side on the same tokens, one with the face and one with nobody in view; `moved_bits` is the
-    divergence KL(with || without) of their next-token distributions.
     """
-    device = model.absence.device
-    ids = torch.tensor([prompt.ids], device=device)
-    times = torch.tensor([prompt.times], dtype=torch.float64, device=device)
-    cache = None
+    decoder = TransformersDecoder(model)
+    ids, queries = prompt.ids, prompt.times[1:]
     for _ in range(max_tokens):
         now_s, face = look()
-        queries = torch.cat([times[:, 1:], times.new_full((1, 1), now_s)], dim=1)
-        keep = torch.zeros(2, ids.shape[1], dtype=torch.bool, device=device)
-        keep[:, -1] = True
-        out = model(
-            ids.expand(2, -1),
-            queries.expand(2, -1),
-            _beside_nobody(face),
-            past_key_values=cache,
-            use_cache=True,
-            keep=keep,
-        )
-        cache = out.past_key_values
-        seeing, blind = out.logits.float().log_softmax(-1)
-        token = pick_token(seeing, temperature, generator)
-        if token in end_ids:
+        with torch.no_grad():
+            seen = model.encode(face)
+        log_probs = decoder.feed(ids, [*queries, now_s], seen)
+        token = choose_token(log_probs, now_s, temperature, generator)
+        if token.id in end_ids:
             return
-        moved = float((seeing.exp() * (seeing - blind)).sum()) / math.log(2)
-        yield ReplyToken(token, now_s, max(0.0, moved))
-        ids = torch.tensor([[token]], device=device)
-        times = times.new_full((1, 1), now_s)
+        yield token
+        ids, queries = [token.id], []
 
 
-def _beside_nobody(face: Face) -> Face:
-    nobody = torch.zeros_like(face.present)
-    return Face(face.latents.expand(2, -1, -1), face.times.expand(2, -1), torch.cat([face.present, nobody]))
+def choose_token(
+    log_probs: Tensor, now_s: float, temperature: float, generator: torch.Generator | None, top_p: float = 1.0
+) -> ReplyToken:
+    """The next token out of a decoder's log_probs [2, vocabulary]; `moved_bits` is the divergence
+    KL(with the face || without it) of the two."""
+    seeing, blind = log_probs
+    moved = float((seeing.exp() * (seeing - blind)).sum()) / math.log(2)
+    return ReplyToken(pick_token(seeing, temperature, generator, top_p), now_s, max(0.0, moved))
 
 
-def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None) -> int:
-    """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn.
+def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None, top_p: float = 1.0) -> int:
+    """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn; with `top_p` below 1 out of the
+    likeliest tokens that together have that probability (nucleus sampling, Holtzman et al. 2020).
 
     Raises:
         FloatingPointError: nothing can be drawn, since the predictions are not numbers.
@@ -87,4 +76,8 @@ def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator
     if log_probs.isnan().any():
         raise FloatingPointError("the model's predictions are not numbers (NaN)")
     weights = (log_probs / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, places = weights.sort(descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= top_p
+        weights = weights.index_fill(0, places[beyond], 0.0)
     return int(torch.multinomial(weights, 1, generator=generator))

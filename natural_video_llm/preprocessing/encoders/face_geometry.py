@@ -21,7 +21,6 @@ from natural_video_llm.preprocessing.encoders.face_landmarks import (
     POINTS,
     RIGHT_EYE_OUTER,
     FaceLandmarker,
-    FaceObservation,
 )
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
@@ -69,7 +68,6 @@ class FaceGeometryEncoder:
         self.name = str(spec)
         task_file = Path(spec.weights) if spec.weights else face_landmarker_file()
         self._landmarker = FaceLandmarker(task_file, threads)
-        self._head = _reference_head()
         self.weights_sha256 = file_sha256(task_file)
 
     def reset(self) -> None:
@@ -83,20 +81,40 @@ class FaceGeometryEncoder:
         for i, (time_s, rgb) in enumerate(frames):
             face = self._landmarker(rgb, time_s)
             if face is not None:
-                latents[i], faces[i] = self._geometry(face, rgb.shape[1], rgb.shape[0]), min(face.faces, 255)
+                latents[i] = geometry_latent(face.points, rgb.shape[1], rgb.shape[0])
+                faces[i] = min(face.faces, 255)
         return Encoded(latents, np.array([time_s for time_s, _ in frames], np.float64), faces)
 
-    def _geometry(self, face: FaceObservation, width_px: int, height_px: int) -> np.ndarray:
-        points = face.points.astype(np.float64)
-        rigid = self._head.rigid
-        centre = points[rigid].mean(axis=0)
-        eye_distance_px = np.linalg.norm(points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER])
-        rotation = rotation_between(self._head.points[rigid], points[rigid])
-        shape = (points - centre) @ rotation / eye_distance_px
-        place = (centre[:2] - (width_px / 2, height_px / 2)) / width_px
-        turn = cv2.Rodrigues(rotation)[0].ravel()
-        size = np.log(eye_distance_px / width_px)
-        return np.concatenate([shape.ravel(), turn, place, [size]]).astype(np.float16)
+
+def geometry_latent(points: np.ndarray, width_px: int, height_px: int) -> np.ndarray:
+    """The latent [1440] float16 of one face.
+
+    Args:
+        points: [478, 3], x and y in pixels of the picture, z in the same scale (smaller is nearer), as MediaPipe's
+            face landmarker orders them; a browser may have found them.
+        width_px, height_px: of the picture.
+
+    Raises:
+        ValueError: the points have another shape, are not finite, or lie all in one place.
+    """
+    points = np.asarray(points, np.float64)
+    if points.shape != (POINTS, 3) or not np.isfinite(points).all() or width_px <= 0 or height_px <= 0:
+        raise ValueError(f"a face must be [{POINTS}, 3] finite numbers on a picture, not {list(points.shape)}")
+    head = _reference_head()
+    rigid = head.rigid
+    centre = points[rigid].mean(axis=0)
+    eye_distance_px = np.linalg.norm(points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER])
+    if not 0 < eye_distance_px < 1e6:
+        raise ValueError("a face must have its eyes in two places")
+    rotation = rotation_between(head.points[rigid], points[rigid])
+    shape = (points - centre) @ rotation / eye_distance_px
+    place = (centre[:2] - (width_px / 2, height_px / 2)) / width_px
+    turn = cv2.Rodrigues(rotation)[0].ravel()
+    size = np.log(eye_distance_px / width_px)
+    latent = np.concatenate([shape.ravel(), turn, place, [size]])
+    if np.abs(latent).max() > np.finfo(np.float16).max:
+        raise ValueError("a face must not be thousands of times as large as the distance between its eyes")
+    return latent.astype(np.float16)
 
 
 def head_points(latents: np.ndarray) -> np.ndarray:
