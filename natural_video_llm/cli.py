@@ -15,6 +15,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
+from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
@@ -329,21 +330,6 @@ def doctor(
         raise UserError("; ".join(found["broken"]))
 
 
-_LATER = {
-    "serve": "the page and the API",
-}
-
-
-def _later(what: str) -> Callable[[], None]:
-    """Lists a planned verb in the help; `main` answers it before any option is read."""
-
-    def refuse() -> None:
-        raise SystemExit(2)
-
-    refuse.__doc__ = f"{what[0].upper()}{what[1:]} (planned, not built yet)."
-    return refuse
-
-
 VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "import": import_,
@@ -357,16 +343,12 @@ VERBS: dict[str, Callable[..., None]] = {
     **CAPTURE_VERBS,
     "doctor": doctor,
     **SESSION_VERBS,
-    **{verb: _later(what) for verb, what in _LATER.items()},
+    **SERVE_VERBS,
 }
 
 
 def main() -> None:
     """Entry point: 0 when the work is done, 1 on a person's mistake, 2 on wrong usage, 130 after Ctrl-C."""
-    for verb, what in _LATER.items():
-        if sys.argv[1:][: len(verb.split())] == verb.split():
-            print(f"nvllm {verb}: {what} is planned and not built yet", file=sys.stderr)
-            raise SystemExit(2)
     arguments = sys.argv[1:]
     if " ".join(arguments[:2]) in VERBS:  # a verb of two words
         arguments[:2] = [" ".join(arguments[:2])]
