@@ -271,7 +271,7 @@ def chat(
     device: str | None = None,
     dtype: str = "float32",
     onnx: bool = False,
-    weights: Literal["native", "int8"] = "native",
+    weights: Literal["native", "int8", "int4"] = "native",
 ) -> None:
     """Talk to a run in the terminal; every word is written with the newest face in view.
 
@@ -285,7 +285,7 @@ def chat(
         device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
         dtype: its precision: float32, bfloat16 or float16.
         onnx: run it by ONNX Runtime.
-        weights: of the LLM: native as they are, int8 for the linear maps in eight bits, which is faster on a CPU.
+        weights: of the LLM's linear maps: native as they are, int8 or int4 for fewer bits, which a CPU reads faster.
     """
     from natural_video_llm.inference.conversation import Sampling
     from natural_video_llm.inference.realtime_interaction import talk

@@ -9,11 +9,14 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from natural_video_llm.checkpoint import load_run
+from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.status import Status
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
+from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits
+from natural_video_llm.models.lean_linear import WEIGHTS
 from natural_video_llm.preprocessing.encoders import Encoder, Execution, make_encoder, parse_encoder
 from natural_video_llm.sessions.clock import SessionClock
 
@@ -34,6 +37,10 @@ class Engine:
         model, tokenizer: as `load_run` gives them.
         execution: how a neural encoder of pictures runs.
         context_tokens: the most that a conversation's prompt and reply may have together.
+        weights: of the LLM, one of `WEIGHTS`: "native" as it is, "int8" or "int4" for its linear maps in fewer bits.
+
+    Raises:
+        UserError: fewer bits are asked for where they cannot be had.
     """
 
     def __init__(
@@ -42,11 +49,13 @@ class Engine:
         tokenizer: PreTrainedTokenizerBase,
         execution: Execution | None = None,
         context_tokens: int = MAX_CONTEXT_TOKENS,
+        weights: str = "native",
     ):
         self.model, self.tokenizer, self.chat = model, tokenizer, ChatFormat(tokenizer)
         self.takes_geometry = parse_encoder(model.config.encoder).kind == "face-geometry"
         positions = getattr(model.llm.config.get_text_config(), "max_position_embeddings", None)
         self.context_tokens = min(context_tokens, positions or context_tokens)
+        self._lean = self._arrange(weights)
         self._execution = execution
         self._encoders: list[Encoder] = []
         self._lock = threading.Lock()
@@ -56,13 +65,10 @@ class Engine:
     def load(cls, run: Path, execution: Execution | None = None, weights: str = "native") -> "Engine":
         """The engine of a run folder.
 
-        Args:
-            weights: "native" as the LLM is loaded, "int8" for its linear maps in eight bits.
-
         Raises:
-            UserError: `run` holds no adapter, or its base LLM is not to be had.
+            UserError: `run` holds no adapter, its base LLM is not to be had, or not with these `weights`.
         """
-        return cls(*load_run(run), execution)
+        return cls(*load_run(run), execution, weights=weights)
 
     def open(
         self,
@@ -96,7 +102,16 @@ class Engine:
         return self._thread.submit(job)
 
     def new_decoder(self) -> Decoder:
-        return TransformersDecoder(self.model)
+        return TransformersDecoder(self.model) if self._lean is None else LeanDecoder(self._lean)
+
+    def _arrange(self, weights: str) -> LeanWeights | None:
+        """None where the LLM is run by transformers."""
+        if weights not in WEIGHTS:
+            raise UserError(f"no weights {weights!r}; choose one of {', '.join(WEIGHTS)}")
+        fits = lean_fits(self.model, self.context_tokens)
+        if weights != "native" and not (fits and self.model.absence.device.type == "cpu"):
+            raise UserError(f"{weights} weights need a CPU and an LLM of Llama's build; leave --weights out")
+        return LeanWeights(self.model, self.context_tokens, weights) if fits else None
 
     def take_encoder(self) -> Encoder:
         """An encoder of pictures for one conversation; its state is one person's, so it cannot be shared.

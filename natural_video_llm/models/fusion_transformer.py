@@ -95,7 +95,7 @@ class FusionBlock(nn.Module):
         nn.init.zeros_(self.relevance.weight)
         nn.init.constant_(self.relevance.bias, _RELEVANT)
 
-    def forward(self, hidden: Tensor, sight: "_Sight") -> Tensor:
+    def forward(self, hidden: Tensor, sight: "Sight") -> Tensor:
         """hidden [batch, tokens, hidden_size] -> same"""
         x = hidden.float()
         normed = self.norm(x)
@@ -108,7 +108,7 @@ class _ReachedFusion(Exception):  # noqa: N818 - it is no error, it ends a forwa
     pass
 
 
-class _Sight(NamedTuple):
+class Sight(NamedTuple):
     """What the tokens of one forward pass can see: keys [batch, 1 + frames, face_size] (the learned absence first),
     time_features [batch, tokens, 1 + frames, bumps], visible [batch, tokens, 1 + frames]."""
 
@@ -157,7 +157,7 @@ class NaturalVideoLLM(nn.Module):
         )
         if config.reaction:
             self.reaction = ReactionHead(_width(llm.get_output_embeddings()), config.face_size, config.components)
-        self._sight: _Sight | None = None
+        self._sight: Sight | None = None
         self._keep: Tensor | None = None
         self._text_hidden: Tensor | None = None
         self._last_hidden: Tensor | None = None
@@ -220,7 +220,7 @@ class NaturalVideoLLM(nn.Module):
         if face is not None:
             if query_times is None:
                 raise ValueError("a face needs query_times")
-            self._sight = self._see(face, query_times)
+            self._sight = self.see(face, query_times)
         self._keep, self._text_hidden, self._is_read = keep, text_hidden, text_hidden is not None
         try:
             with lora_enabled(self.llm, face is not None):
@@ -288,10 +288,11 @@ class NaturalVideoLLM(nn.Module):
             self._stop_at_fusion, self._text_hidden = False, None
         raise RuntimeError("the LLM never came to its first fusion layer")
 
-    def _see(self, face: SeenFace, query_times: Tensor) -> _Sight:
+    def see(self, face: SeenFace, query_times: Tensor) -> Sight:
+        """What tokens with query_times [batch, tokens] see of a face."""
         features, visible = self.relative_time(query_times, face.times, face.present)
         absence = self.absence.expand(len(face.encodings), 1, -1)
-        return _Sight(
+        return Sight(
             keys=torch.cat([absence.to(face.encodings.dtype), face.encodings], dim=1),
             time_features=nn.functional.pad(features, (0, 0, 1, 0)),
             visible=nn.functional.pad(visible, (1, 0), value=True),

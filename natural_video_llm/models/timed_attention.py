@@ -49,11 +49,22 @@ class TimedAttention(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, time_features: Tensor, visible: Tensor) -> Tensor:
         """queries [batch, q, query_size], keys [batch, k, key_size], time_features [batch, q, k, bumps],
         visible [batch, q, k] with at least one True in each row -> [batch, q, size]"""
-        query = self._split(self.query(queries))
+        return self.attend(queries, *self.keys_and_values(keys), self.bias(time_features, visible))
+
+    def keys_and_values(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """What `attend` takes, [batch, heads, k, size / heads] each; the same for as long as nothing new is seen."""
         key, value = (self._split(part) for part in self.key_value(keys).chunk(2, dim=-1))
+        return key, value
+
+    def bias(self, time_features: Tensor, visible: Tensor) -> Tensor:
+        """What is added to the scores, [batch, heads, q, k]."""
         bias = self.time_curve(time_features).permute(0, 3, 1, 2)
-        bias = bias.masked_fill(~visible[:, None], float("-inf")).to(query.dtype)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return bias.masked_fill(~visible[:, None], float("-inf"))
+
+    def attend(self, queries: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """queries [batch, q, query_size] -> [batch, q, size]"""
+        query = self._split(self.query(queries))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         return self.out(mixed.transpose(1, 2).flatten(2))
 
     @torch.no_grad()
