@@ -1,7 +1,6 @@
 """The live engine over HTTP and WebSocket: conversations with a face, OpenAI's chat completions, figures, the page."""
 
 import asyncio
-import contextlib
 import errno
 import secrets
 import socket
@@ -273,10 +272,9 @@ def serve(service: Service, host: str, port: int, open_page: bool = False) -> No
     with closing(open_port(host, port)) as taken:
         prepare_recordings(service.record)
         with Engine.load(service.run, service.execution, service.weights) as engine:
-            server = uvicorn.Server(server_config(create_app(service, engine), service.limits))
+            server = _Server(server_config(create_app(service, engine), service.limits))
             _announce(taken.getsockname(), service, open_page)
-            with _own_signals(server), on_stop_signals(lambda: _stop(server)):
-                server.run(sockets=[taken])
+            server.run(sockets=[taken])
 
 
 def server_config(app: Callable[..., Awaitable[None]], limits: Limits) -> uvicorn.Config:
@@ -294,16 +292,17 @@ def server_config(app: Callable[..., Awaitable[None]], limits: Limits) -> uvicor
     )
 
 
-def _stop(server: uvicorn.Server) -> None:
-    server.force_exit = server.should_exit
-    server.should_exit = True
+class _Server(uvicorn.Server):
+    """Ends in good order at the first signal, at once at the second; uvicorn itself would raise them again at its end."""
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with on_stop_signals(self._stop):
+            yield
 
-@contextmanager
-def _own_signals(server: uvicorn.Server) -> Iterator[None]:
-    """Uvicorn would raise the signals again after a clean end."""
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
-    yield
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def _announce(address: tuple[Any, ...], service: Service, open_page: bool) -> None:

@@ -64,7 +64,7 @@ class TokenScheme(HTTPBearer):
     def __init__(self) -> None:
         super().__init__(auto_error=False, description="The token that the server was started with.")
 
-    async def __call__(self, request: Request) -> HTTPAuthorizationCredentials | None:
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
         return None
 
 

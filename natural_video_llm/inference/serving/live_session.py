@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ class LiveSession:
         try:
             reply = self.conversation.reply(text, times, sampling)
             for piece in reply:
-                self._soon(lambda piece=piece: self._show(response, piece))
+                self._soon(partial(self._show, response, piece))
                 if response.cancelled:
                     reply.close()
                     break

@@ -11,15 +11,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        of = {"registry": self._registry}
-        self.sessions = Gauge("nvllm_sessions", "Sessions now", ["state"], **of)
-        self.refused = Counter("nvllm_refused_total", "Sessions and requests refused because the server was full", **of)
-        self.frames = Counter("nvllm_frames_total", "Frames that came, by what became of them", ["result"], **of)
-        self.errors = Counter("nvllm_errors_total", "Errors told to clients", ["code"], **of)
-        self.replies = Counter("nvllm_replies_total", "Replies, by how they ended", ["status"], **of)
-        self.tokens = Counter("nvllm_reply_tokens_total", "Tokens of replies", **of)
+        registry = self._registry
+        self.sessions = Gauge("nvllm_sessions", "Sessions now", ["state"], registry=registry)
+        self.refused = Counter(
+            "nvllm_refused_total", "Sessions and requests refused because the server was full", registry=registry
+        )
+        self.frames = Counter(
+            "nvllm_frames_total", "Frames that came, by what became of them", ["result"], registry=registry
+        )
+        self.errors = Counter("nvllm_errors_total", "Errors told to clients", ["code"], registry=registry)
+        self.replies = Counter("nvllm_replies_total", "Replies, by how they ended", ["status"], registry=registry)
+        self.tokens = Counter("nvllm_reply_tokens_total", "Tokens of replies", registry=registry)
         self.stages = Histogram(
-            "nvllm_stage_seconds", "Median of each stage in a reply", ["stage"], buckets=_BUCKETS_S, **of
+            "nvllm_stage_seconds", "Median of each stage in a reply", ["stage"], buckets=_BUCKETS_S, registry=registry
         )
 
     def replied(self, status: str, tokens: int, stages_ms: dict[str, float]) -> None:
