@@ -229,6 +229,8 @@ def open_port(host: str, port: int) -> socket.socket:
     Raises:
         UserError: another program has it, or the address is not this machine's.
     """
+    if not 0 <= port < 2**16:  # the system's resolver takes others, and cuts them
+        raise UserError(f"--port {port}: no such address; ports are 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         taken = socket.socket(family, kind, protocol)
@@ -273,7 +275,9 @@ def serve(service: Service, host: str, port: int, open_page: bool = False) -> No
         prepare_recordings(service.record)
         with Engine.load(service.run, service.execution, service.weights) as engine:
             server = _Server(server_config(create_app(service, engine), service.limits))
-            _announce(taken.getsockname(), service, open_page)
+            url = announce(host, taken.getsockname()[1], service)
+            if open_page:
+                threading.Thread(target=_open_when_up, args=(url, taken.getsockname()), daemon=True).start()
             server.run(sockets=[taken])
 
 
@@ -293,7 +297,7 @@ def server_config(app: Callable[..., Awaitable[None]], limits: Limits) -> uvicor
 
 
 class _Server(uvicorn.Server):
-    """Ends in good order at the first signal, at once at the second; uvicorn itself would raise them again at its end."""
+    """Ends in good order at the first signal, at once at the second; uvicorn's own would raise them again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -305,8 +309,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _announce(address: tuple[Any, ...], service: Service, open_page: bool) -> None:
-    host, port = address[:2]
+def announce(host: str, port: int, service: Service) -> str:
+    """Say where the server is; the address, with the token where there is one."""
     shown = "localhost" if service.local else host
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
     if service.token is not None:
@@ -315,13 +319,12 @@ def _announce(address: tuple[Any, ...], service: Service, open_page: bool) -> No
     if not service.local:
         said = "others reach this port: whoever has the token may talk to the model; cameras need https in browsers"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
-    if open_page:
-        threading.Thread(target=_open_when_up, args=(url, port), daemon=True).start()
+    return url
 
 
-def _open_when_up(url: str, port: int) -> None:
+def _open_when_up(url: str, address: tuple[Any, ...]) -> None:
     for _ in range(50):
-        with suppress(OSError), socket.create_connection(("localhost", port), timeout=1):
+        with suppress(OSError), socket.create_connection(address[:2], timeout=1):
             webbrowser.open(url)
             return
         time.sleep(0.2)

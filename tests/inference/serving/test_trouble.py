@@ -109,10 +109,11 @@ def test_a_flood_and_too_large_a_message_end_the_connection(run: Path) -> None:
                 client.socket.send(content)
                 with pytest.raises(ConnectionClosed, match=str(code)):
                     client.until("never")
-        with server.connect() as client, pytest.raises(ConnectionClosed, match="1008"):
-            while True:
+        with server.connect() as client:
+            for _ in range(60):
                 client.send("response.cancel")
-                client.receive(0.5)
+            with pytest.raises(ConnectionClosed, match="1008"):
+                client.until("never")
         with server.connect() as client:
             assert client.ask("Hello", max_output_tokens=2)
 
@@ -178,7 +179,7 @@ def test_the_clock_with_the_shortest_round_trip_counts() -> None:
 def test_messages_are_what_they_say() -> None:
     message = parse_message('{"type": "response.create", "unknown": [1], "response": {"seed": 3}}')
     assert message.type == "response.create"
-    with pytest.raises(BadMessageError, match="response.max_output_tokens"):
+    with pytest.raises(BadMessageError, match=r"response\.max_output_tokens"):
         parse_message('{"type": "response.create", "response": {"max_output_tokens": 0}}')
     found = parse_frame(frame(geometry(np.arange(478 * 3.0).reshape(478, 3)), 2, 12.5))
     assert (found.client_time_s, found.width_px, found.points[1, 0]) == (12.5, 640, 3.0)
@@ -218,7 +219,7 @@ def test_other_sites_and_strangers_are_kept_out(run: Path) -> None:
             (f"{server.ws}?token=s3cret", {"Origin": "http://evil.example"}),
             (f"{server.ws}?token=s3cret", {"Origin": "null"}),
         ):
-            with pytest.raises(Exception, match="40[13]"), connect(address, additional_headers=headers):
+            with pytest.raises(Exception, match=r"40[13]"), connect(address, additional_headers=headers):
                 pass
         own = {"Origin": f"http://127.0.0.1:{server.port}"}
         with connect(f"{server.ws}?token=s3cret", additional_headers=own) as allowed:
@@ -236,7 +237,7 @@ def test_a_name_that_another_site_has_pointed_here_is_refused(server: LiveServer
 def test_what_cannot_be_served_is_said_before_the_port_is_open(run: Path, tmp_path: Path) -> None:
     with open_port("127.0.0.1", 0) as taken:
         taken.listen()
-        with pytest.raises(UserError, match="port .* is in use"):
+        with pytest.raises(UserError, match=r"port .* is in use"):
             serve(Service(run), "127.0.0.1", taken.getsockname()[1])
     with pytest.raises(UserError, match="no such address"):
         serve(Service(run), "127.0.0.1", 99999)
