@@ -186,7 +186,7 @@ def completions_router(house: House, registry: Callable[[], Registry], created: 
         check(name)
         return model
 
-    streamed = {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "The reply"}
+    streamed = {"content": {"text/event-stream": {}}, "description": "The reply"}
 
     @router.post(
         "/chat/completions",

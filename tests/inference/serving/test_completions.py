@@ -130,6 +130,14 @@ def test_the_page_s_policy_and_readiness(server: LiveServer) -> None:
     assert get(f"{server.http}/v1/models", Origin="http://evil.example")[0] == 403
 
 
+def answerable(body: dict) -> None:
+    """The model that is here, and no pictures: a schema cannot tell which bytes are one."""
+    body["model"] = "tiny"
+    for message in body["messages"]:
+        if isinstance(message["content"], list):
+            message["content"] = [part for part in message["content"] if part["type"] == "text"]
+
+
 def test_the_schema_is_honest(server: LiveServer) -> None:
     schema = schemathesis.openapi.from_url(f"{server.http}/openapi.json")
     wait_until(lambda: get(f"{server.http}/readyz")[0] == 200)
@@ -141,7 +149,7 @@ def test_the_schema_is_honest(server: LiveServer) -> None:
         @quick
         def ask(case: schemathesis.Case) -> None:
             if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
-                case.body["model"] = "tiny"  # else all of them end at "no such model"
+                answerable(case.body)
             case.call_and_validate()
 
         ask()
