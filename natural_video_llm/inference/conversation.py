@@ -152,8 +152,9 @@ class Conversation:
         """
         if not self._engine.takes_geometry:
             raise ValueError("this run reads no face geometry; send pictures")
-        seen = points is not None and score >= _FACE_SCORE
-        return self._face.see_latent(time_s, geometry_latent(points, width_px, height_px) if seen else None)
+        if points is None or score < _FACE_SCORE:
+            return self._face.see_latent(time_s, None)
+        return self._face.see_latent(time_s, geometry_latent(points, width_px, height_px))
 
     def settle(self) -> None:
         """Wait until every picture that was taken is encoded and every draft read."""
@@ -248,7 +249,8 @@ class Conversation:
             return
         reply = self.last_reply = Reply()
         shown: list[ReplyToken] = []
-        tokens, pieces = [], TextPieces(self._engine.tokenizer)
+        tokens: list[ReplyToken] = []
+        pieces = TextPieces(self._engine.tokenizer)
         try:
             while not self._interrupted and self._run(self._read_asked):
                 pass
@@ -300,6 +302,7 @@ class Conversation:
             age_s = now_s - face_s if face_s > float("-inf") else None
             if age_s is not None:
                 self.stages.add("face_age", age_s)
+                self.stages.add("face_to_token", age_s + took)
             return token, age_s
 
         return self._run(step)

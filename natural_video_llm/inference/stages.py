@@ -12,7 +12,7 @@ class Stages:
 
     frame_to_latent: from a frame's arrival to its latent.
     face_age: how old the newest frame was when a token was begun.
-    latent_to_token: from that to the token.
+    face_to_token: from that frame's capture to the token.
     token: computing one token; wait: waiting for one's turn before that.
     first_token: from the message to the first token.
     """

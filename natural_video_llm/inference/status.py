@@ -54,6 +54,7 @@ def blindness(view: View, moved_bits: Sequence[float]) -> str | None:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(view.dropped.items()))
             return f"video arrives, but hardly any of it reaches the model (dropped: {reasons})"
         return "video arrives, but no face is found in it: replies are written as if nobody were there"
-    if len(moved_bits) >= _UNMOVED_REPLIES and max(moved_bits[-_UNMOVED_REPLIES:]) < _UNMOVED_BITS:
+    last = list(moved_bits)[-_UNMOVED_REPLIES:]
+    if len(last) == _UNMOVED_REPLIES and max(last) < _UNMOVED_BITS:
         return f"the face has moved no token in the last {_UNMOVED_REPLIES} replies: the model does not use it"
     return None

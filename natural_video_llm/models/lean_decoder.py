@@ -34,7 +34,6 @@ def lean_fits(model: NaturalVideoLLM, context_tokens: int) -> bool:
         config.model_type in _MODEL_TYPES
         and rope in _ROPE_TYPES
         and not (windowed and window is not None and window < context_tokens)
-        and model.llm.get_input_embeddings().weight.shape[1] == config.hidden_size
     )
 
 
@@ -71,12 +70,14 @@ class LeanWeights:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_size = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps = config.rms_norm_eps
-        self.embeddings = model.llm.get_input_embeddings().weight.detach()
-        self.norm = model.llm.get_decoder().norm.weight.detach()
+        embeddings: Any = model.llm.get_input_embeddings()
+        self.embeddings = embeddings.weight.detach()
+        body: Any = model.llm.get_decoder()
+        self.norm = body.norm.weight.detach()
         self.head = LeanLinear([model.llm.get_output_embeddings()], "native" if weights == "int4" else weights)
         layers = decoder_layers(model.llm)
         self.layers = [_arrange(layer, model, i, weights) for i, layer in enumerate(layers)]
-        self._rotary = model.llm.get_decoder().rotary_emb
+        self._rotary = body.rotary_emb
         positions = torch.arange(context_tokens, device=self.embeddings.device)[None]
         self.cos, self.sin = self.rotation(positions)
 
@@ -101,7 +102,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _arrange(layer: nn.Module, model: NaturalVideoLLM, number: int, weights: str) -> _Layer:
     attention: Any = layer.self_attn
     feed: Any = layer.mlp
-    block = model.blocks[str(number)] if str(number) in model.blocks else None
+    block = model.blocks[str(number)] if number in model.config.fusion_layers else None
     assert block is None or isinstance(block, FusionBlock)
     head_norms = (
         (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(attention, "q_norm") else None
@@ -211,9 +212,10 @@ class LeanDecoder(Decoder):
 
 
 def _look(layer: _Layer, x: Tensor, sight: Sight, seen: tuple[Tensor, Tensor]) -> Tensor:
-    """What `FusionBlock` does: for the first half of x [2 * tokens, hidden] with the face, for the second with nobody."""
+    """What `FusionBlock` does: of x [2 * tokens, hidden] the first half sees the face, the second nobody."""
     block, tokens = layer.block, len(x) // 2
-    assert block is not None and layer.unseen is not None
+    assert block is not None
+    assert layer.unseen is not None
     hidden = x.float()
     normed = block.norm(hidden)
     weight = block.gate.tanh() * block.relevance(normed).sigmoid()

@@ -1,6 +1,7 @@
 """Linear maps for one token after the other: joined, laid out for the CPU, in eight bits where asked for."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -44,8 +45,9 @@ class LeanLinear:
 
 def _weight_and_bias(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     if isinstance(module, BaseTunerLayer):
-        weight, bias = _weight_and_bias(module.get_base_layer())
-        learned = sum(module.get_delta_weight(name).detach().float() for name in module.active_adapters)
+        tuned: Any = module
+        weight, bias = _weight_and_bias(tuned.get_base_layer())
+        learned = sum(tuned.get_delta_weight(name).detach().float() for name in tuned.active_adapters)
         return (weight.float() + learned).to(weight.dtype), bias
     assert isinstance(module, nn.Linear)
     return module.weight.detach(), None if module.bias is None else module.bias.detach()

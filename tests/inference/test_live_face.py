@@ -1,26 +1,34 @@
-"""The live face: what extraction would give, now, bounded, and let go at the end."""
+"""The live face: what extraction would give, now, bounded, and what is dropped counted."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage
+from live_models import SetClock, adapted, tiny_llama
 from own_encoder import OwnEncoder
-from tiny_models import encoder_with_model
+from transformers import PreTrainedTokenizerBase
 
-from natural_video_llm.errors import UserError
-from natural_video_llm.inference.live_face import Frames, LiveFace, PushedFrames, View, camera_frames, file_frames
+from natural_video_llm.inference.live_face import LiveFace
+from natural_video_llm.inference.stages import Stages
 from natural_video_llm.models.face import PersonNeutral
+from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
+from natural_video_llm.preprocessing.encoders.face_geometry import geometry_latent
+from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
-NEUTRAL_S = 20.0
 EMPTY_FRAMES = (7, 8)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerBase) -> NaturalVideoLLM:
+    return adapted(tiny_llama(tokenizer))
 
 
 @pytest.fixture(scope="module")
@@ -41,283 +49,106 @@ def portrait_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def write_grey(path: Path, times_s: list[float]) -> Path:
-    writer = SegmentWriter(path, 64, 48, 10)
-    for time_s in times_s:
-        writer.write(np.full((48, 64, 3), 90, np.uint8), time_s)
-    writer.close()
-    return path
+def watch(model: NaturalVideoLLM, open_encoder: Callable[[], Encoder], clock: SessionClock) -> LiveFace:
+    return LiveFace(model, open_encoder, clock, Stages(), lambda due: None)
 
 
-def until(condition: Callable[[], bool], at_most_s: float = 20.0) -> None:
-    give_up = time.monotonic() + at_most_s
-    while not condition():
-        assert time.monotonic() < give_up, "waited too long"
-        time.sleep(0.002)
+def kept(face: LiveFace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times, latents and presence that wait to be encoded."""
+    rows = face.ring._waiting
+    return np.array([r[0] for r in rows]), np.stack([r[1] for r in rows]), np.array([r[2] for r in rows])
 
 
-def play(path: Path, encoder: Encoder, memory_s: float = 60.0) -> tuple[LiveFace, View]:
-    """Every frame of the file, the next one as soon as the encoder is through with the one before."""
-    live: LiveFace
-
-    def frames(clock: SessionClock) -> Frames:
-        for number, (_, rgb) in enumerate(read_frames(path)):
-            until(lambda n=number: live.view().frames == n)
-            yield clock.now_s(), rgb
-
-    live = LiveFace(frames, encoder, memory_s, NEUTRAL_S, SessionClock())
-    with live:
-        until(lambda: not live.view().running)
-    return live, live.view()
-
-
-def test_the_ring_holds_what_extraction_gives(portrait_video: Path, encoder: Encoder) -> None:
+def test_the_ring_gets_what_extraction_gives(model: NaturalVideoLLM, portrait_video: Path, encoder: Encoder) -> None:
     expected, _ = encode_segment(portrait_video, encoder)
     encoder.encode(list(read_frames(portrait_video))[-4:])  # whom the encoder followed before must not matter
-    live, view = play(portrait_video, encoder)
-    _, face = live.look()
-    assert (view.frames, view.dropped) == (16, 0)
-    assert face.present[0].tolist() == expected.present.tolist()
-    assert np.flatnonzero(~expected.present).tolist() == list(EMPTY_FRAMES)
-    times = face.times[0].numpy()
-    relative = PersonNeutral(NEUTRAL_S).extend(expected.latents, times, expected.present)
-    np.testing.assert_array_equal(face.latents[0].numpy(), relative)
-    np.testing.assert_array_equal(face.latents[0, :, : encoder.latent_size].numpy(), expected.latents)
+    clock = SetClock()
+    face = watch(model, lambda: encoder, clock)
+    for time_s, rgb in read_frames(portrait_video):
+        clock.time_s = 10 + time_s
+        assert face.see(clock.time_s, rgb)
+        face.settle()
+    view, (times, latents, present) = face.view(), kept(face)
+    assert face.close() is encoder
+    assert (view.frames, view.dropped, view.face_seen) == (16, {}, True)
+    assert present.tolist() == expected.present.tolist()
+    assert np.flatnonzero(~present).tolist() == list(EMPTY_FRAMES)
+    neutral = PersonNeutral(model.config.neutral_memory_s)
+    np.testing.assert_array_equal(latents, neutral.extend(expected.latents, times, expected.present))
 
 
-def test_an_encoder_of_clips_gives_live_what_it_gives_of_a_file(portrait_video: Path, tmp_path: Path) -> None:
-    encoder = make_encoder(f"{encoder_with_model('videomae', tmp_path / 'model')},window_s=0.2,stride_s=0.08")
-    given: list[tuple[float, np.ndarray]] = []
-
-    def frames(clock: SessionClock) -> Frames:
-        for number, (_, rgb) in enumerate(read_frames(portrait_video)):
-            until(lambda n=number: live.view().frames == n)
-            time.sleep(0.03)
-            given.append((clock.now_s(), rgb))
-            yield given[-1]
-
-    live = LiveFace(frames, encoder, 60.0, NEUTRAL_S, SessionClock())
-    with live:
-        until(lambda: not live.view().running)
-        assert live.view().face_seen
+def test_points_from_elsewhere_give_the_encoders_latent(encoder: Encoder, face_task_file: Path) -> None:
+    rgb = np.ascontiguousarray(skimage.data.astronaut()[:256, 90:346])
     encoder.reset()
-    expected, face = encoder.encode(given), live.look()[1]
-    assert (live.view().frames, live.view().dropped) == (16, 0)
-    assert 4 <= len(expected.times) <= 16
-    np.testing.assert_array_equal(face.times[0], expected.times)
-    np.testing.assert_array_equal(face.present[0], expected.present)
-    np.testing.assert_allclose(face.latents[0, :, : encoder.latent_size], expected.latents, atol=2e-3, rtol=2e-3)
+    found = FaceLandmarker(face_task_file)(rgb)
+    assert found is not None
+    latent = geometry_latent(found.points.tolist(), 256, 256)
+    np.testing.assert_array_equal(latent, encoder.encode([(0.0, rgb)]).latents[0])
 
 
-def test_a_face_counts_as_seen_until_the_next_clip_is_due(portrait_video: Path, tmp_path: Path) -> None:
-    encoder = make_encoder(f"{encoder_with_model('videomae', tmp_path / 'model')},stride_s=30")
-    _, rgb = next(read_frames(portrait_video))
+def test_a_busy_encoder_takes_the_newest_picture(model: NaturalVideoLLM) -> None:
     clock = SessionClock()
-    with LiveFace(lambda clock: iter([(clock.now_s(), rgb)]), encoder, 60.0, NEUTRAL_S, clock) as live:
-        until(lambda: not live.view().running)
-        time.sleep(max(0.0, float(live.look()[1].times[0, -1]) + 1.1 - clock.now_s()))
-        assert live.view().face_seen
-
-
-def test_the_ring_is_bounded_by_its_memory(portrait_video: Path, encoder: Encoder) -> None:
-    live, view = play(portrait_video, encoder, memory_s=0.03)
-    times = live.look()[1].times[0]
-    assert view.frames == 16
-    assert 1 <= len(times) < 16
-    assert times[-1] - times[0] <= 0.03
-
-
-def test_before_the_first_frame_nobody_is_in_view(encoder: Encoder) -> None:
-    live = LiveFace(lambda clock: iter(()), encoder, 5.0, NEUTRAL_S, SessionClock())
-    _, face = live.look()
-    assert face.latents.shape == (1, 0, 2 * encoder.latent_size)
-    assert face.times.shape == face.present.shape == (1, 0)
-    assert not live.view().face_seen
-
-
-def test_a_file_plays_at_its_own_speed(tmp_path: Path, encoder: Encoder) -> None:
-    times_s = [5.0, 5.1, 5.15, 5.5, 5.6, 6.0]
-    clock = SessionClock()
-    live = LiveFace(file_frames(write_grey(tmp_path / "a.mp4", times_s)), encoder, 60.0, NEUTRAL_S, clock)
-    started_s = clock.now_s()
-    with live:
-        while live.view().running:
-            now_s, face = live.look()
-            assert (face.times <= now_s).all(), "a frame was shown before its time"
-            time.sleep(0.01)
-        ended_s = clock.now_s()
-    seen = live.look()[1].times[0].numpy()
-    assert live.view().frames + live.view().dropped == len(times_s)
-    assert seen[0] >= started_s
-    assert 1.0 <= ended_s - started_s < 5.0
-    offsets = seen[:, None] - np.array(times_s)  # on a busy machine a frame may be dropped
-    kept = [np.isclose(offsets, offset, atol=1e-3).any(axis=1).all() for offset in offsets[0]]
-    assert any(kept), "frames keep their distances"
-
-
-def test_a_late_frame_is_dropped_and_counted(encoder: Encoder) -> None:
-    def frames(clock: SessionClock) -> Frames:
-        yield clock.now_s() - 1.0, np.zeros((48, 64, 3), np.uint8)
-        yield clock.now_s(), np.zeros((48, 64, 3), np.uint8)
-
-    clock = SessionClock(time.monotonic() - 10)
-    with LiveFace(frames, encoder, 60.0, NEUTRAL_S, clock) as live:
-        until(lambda: not live.view().running)
-        assert (live.view().frames, live.view().dropped) == (1, 1)
-        assert live.look()[1].times[0, 0] >= 10
-
-
-def test_a_busy_encoder_takes_the_newest_frame(portrait_video: Path, encoder: Encoder) -> None:
-    pictures = [rgb for _, rgb in read_frames(portrait_video)]
-    given: list[float] = []
-
-    def frames(clock: SessionClock) -> Frames:
-        for rgb in pictures * 10:
-            given.append(clock.now_s())
-            yield given[-1], rgb
-
-    with LiveFace(frames, encoder, 60.0, NEUTRAL_S, SessionClock()) as live:
-        until(lambda: not live.view().running)
-        view, times = live.view(), live.look()[1].times[0].tolist()
-    assert view.dropped > 0
-    assert view.frames + view.dropped == len(given) == 160
-    assert times[-1] == given[-1], "the newest frame wins"
-    assert times == sorted(times)
-
-
-def clips_live(encoder: Encoder, seconds: float, rate_hz: float = 25) -> tuple[LiveFace, View, int]:
-    """An encoder of clips with frames as a camera gives them, to the end, and how many there were."""
-    count = round(seconds * rate_hz)
-
-    def camera(clock: SessionClock) -> Frames:
-        began_s = clock.now_s()
-        for number in range(count):
-            time.sleep(max(0.0, began_s + number / rate_hz - clock.now_s()))
-            yield clock.now_s(), np.full((48, 64, 3), number, np.uint8)
-
-    with LiveFace(camera, encoder, 60.0, NEUTRAL_S, SessionClock()) as live:
-        until(lambda: not live.view().running)
-    return live, live.view(), count
-
-
-def test_frames_wait_while_a_clip_is_being_encoded() -> None:
-    live, view, count = clips_live(OwnEncoder(0.2, 0.4), seconds=1.3)
-    assert (view.frames, view.dropped) == (count, 0), "the next clip needs them"
-    assert len(live.look()[1].times[0]) >= 4
-
-
-def test_what_waits_for_slow_clips_is_bounded() -> None:
-    live, view, count = clips_live(OwnEncoder(0.5, 0.1), seconds=1.2)
-    times = live.look()[1].times[0].numpy()
-    assert view.frames + view.dropped == count
-    assert view.dropped > 10
-    assert view.frames < 20, "at most a stride of frames waits"
+    face = watch(model, lambda: OwnEncoder(0.05), clock)
+    given = []
+    for number in range(100):
+        given.append(clock.now_s())
+        face.see(given[-1], np.full((48, 64, 3), number, np.uint8))
+        time.sleep(0.01)
+    face.settle()
+    view, (times, _, _) = face.view(), kept(face)
+    face.close()
+    assert view.frames + sum(view.dropped.values()) == 100
+    assert view.dropped["busy"] > 10
+    assert times[-1] >= given[-2], "the newest one wins"
     assert (np.diff(times) > 0).all()
+    assert all(np.abs(np.array(given) - t).min() < 1e-6 for t in times)
 
 
-def test_an_error_of_the_source_surfaces(tmp_path: Path, encoder: Encoder) -> None:
-    def frames(clock: SessionClock) -> Frames:
-        yield clock.now_s(), np.zeros((48, 64, 3), np.uint8)
-        raise UserError("the camera was unplugged; plug it in")
-
-    def surfaces(live: LiveFace, words: str) -> None:
-        with live:
-            until(lambda: not any(t.name.startswith("live-face") for t in threading.enumerate()))
-            with pytest.raises(UserError, match=words):
-                live.view()
-            live.look()  # what was seen before stays
-        with pytest.raises(UserError, match=words):
-            live.view()
-
-    surfaces(LiveFace(frames, encoder, 5.0, NEUTRAL_S, SessionClock()), "unplugged")
-    missing = file_frames(tmp_path / "missing.mp4")
-    surfaces(LiveFace(missing, encoder, 5.0, NEUTRAL_S, SessionClock()), r"missing\.mp4: no readable video")
+def test_pictures_wait_while_a_clip_is_being_encoded(model: NaturalVideoLLM) -> None:
+    clock = SessionClock()
+    face = watch(model, lambda: OwnEncoder(0.2, 0.4), clock)
+    for number in range(30):
+        face.see(clock.now_s(), np.full((48, 64, 3), number, np.uint8))
+        time.sleep(0.04)
+    face.settle()
+    view = face.view()
+    face.close()
+    assert view.frames + sum(view.dropped.values()) == 30
+    assert sum(view.dropped.values()) <= 3, "the next clip needs them"
 
 
-def test_an_error_of_the_encoder_surfaces(encoder: Encoder) -> None:
-    def frames(clock: SessionClock) -> Frames:
-        while True:
-            yield clock.now_s(), np.zeros((48, 64), np.uint8)  # no colour picture
-
-    def failed() -> bool:
-        try:
-            return not live.view().running
-        except ValueError:
-            return True
-
-    with LiveFace(frames, encoder, 5.0, NEUTRAL_S, SessionClock()) as live:
-        until(failed)
-        with pytest.raises(ValueError, match="must be"):
-            live.view()
+def test_a_face_of_a_while_ago_is_not_seen_now(model: NaturalVideoLLM) -> None:
+    clock = SetClock()
+    face = watch(model, lambda: OwnEncoder(0.1, 0.0), clock)
+    assert not face.view().met
+    face.see_latent(10.0, np.zeros(1440, np.float16))
+    assert face.view().face_seen
+    clock.time_s = 12.5
+    view = face.view()
+    assert not view.face_seen
+    assert view.met
+    assert (view.video_s, view.without_face_s) == (2.5, 2.5)
 
 
-def test_leaving_stops_the_threads_and_lets_the_camera_go(tmp_path: Path, encoder: Encoder) -> None:
-    released = threading.Event()
+def test_an_error_of_the_encoder_surfaces(model: NaturalVideoLLM) -> None:
+    def broken() -> Encoder:
+        raise OSError("no weights")
 
-    def camera(clock: SessionClock) -> Iterator[tuple[float, np.ndarray]]:
-        try:
-            while True:
-                yield clock.now_s(), np.zeros((48, 64, 3), np.uint8)
-                time.sleep(0.01)
-        finally:
-            released.set()
-
-    long_pause = file_frames(write_grey(tmp_path / "a.mp4", [0.0, 60.0]))
-    for source in (camera, long_pause):
-        with LiveFace(source, encoder, 5.0, NEUTRAL_S, SessionClock()) as live:
-            until(lambda live=live: live.view().frames >= 1)
-            leaving = time.monotonic()
-        assert time.monotonic() - leaving < 3
-        assert not [t for t in threading.enumerate() if t.name.startswith("live-face")]
-        assert not live.view().running
-    assert released.is_set()
+    clock = SetClock()
+    face = watch(model, broken, clock)
+    face.see(10.0, np.zeros((4, 4, 3), np.uint8))
+    face.settle()
+    with pytest.raises(OSError, match="no weights"):
+        face.view()
+    with pytest.raises(OSError, match="no weights"):
+        face.see(10.1, np.zeros((4, 4, 3), np.uint8))
+    assert face.close() is None
 
 
-def test_a_face_of_a_while_ago_is_not_seen_now(portrait_video: Path, encoder: Encoder) -> None:
-    live, view = play(portrait_video, encoder)
-    assert view.face_seen
-    until(lambda: not live.view().face_seen, at_most_s=5)
-
-
-def test_a_camera_that_does_not_exist_is_one_clear_line(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match="no camera 97; choose another") as raised:
-        next(camera_frames(97)(SessionClock()))
-    assert "\n" not in str(raised.value)
-    assert capfd.readouterr() == ("", ""), "nothing but that line"
-
-
-def test_pushed_frames_are_seen_with_their_times(tiny_sessions: Path) -> None:
-    clip = next((tiny_sessions / "person_000" / "video").glob("*.mp4"))
-    pictures = [rgb for _, rgb in read_frames(clip)][:5]
-    clock, frames, pushed_s = SessionClock(), PushedFrames(), []
-    with LiveFace(frames, make_encoder("face-geometry"), 5.0, 20.0, clock) as face:
-        for rgb in pictures:
-            pushed_s.append(clock.now_s())
-            frames.push(pushed_s[-1], rgb)
-            until = time.monotonic() + 10
-            while face.view().frames + face.view().dropped < len(pushed_s) and time.monotonic() < until:
-                time.sleep(0.005)
-        now_s, seen = face.look()
-        view = face.view()
-        frames.close()
-    assert view.face_seen
-    assert view.frames + view.dropped == len(pictures)
-    times = seen.times[0].tolist()
-    assert len(times) == view.frames > 0
-    assert set(times) <= set(pushed_s)
-    assert times[-1] <= now_s
-    assert seen.present.any()
-
-
-def test_an_older_frame_gives_way_to_a_newer_one() -> None:
-    frames = PushedFrames()
-    for second in range(3):
-        frames.push(float(second), np.full((2, 2, 3), second, np.uint8))
-    arriving = frames(SessionClock())
-    time_s, rgb = next(arriving)
-    assert (time_s, rgb[0, 0, 0]) == (2.0, 2)
-    frames.push(3.0, rgb)
-    frames.close()
-    assert next(arriving)[0] == 3.0
-    with pytest.raises(StopIteration):
-        next(arriving)
+def test_closing_stops_the_thread(model: NaturalVideoLLM, encoder: Encoder) -> None:
+    clock = SetClock()
+    face = watch(model, lambda: encoder, clock)
+    face.see(10.0, np.zeros((48, 64, 3), np.uint8))
+    face.settle()
+    face.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("face-encoder")]

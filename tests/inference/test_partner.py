@@ -1,18 +1,16 @@
 """Who answers at the keyboard: the base LLM as it is, and a run that knows when each character was typed."""
 
+import numpy as np
 import pytest
+import skimage
 import torch
+from live_models import SetClock, opened
 
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm
-from natural_video_llm.inference.engine import Conversation
-from natural_video_llm.inference.partner import LLMPartner
+from natural_video_llm.inference.engine import Engine
+from natural_video_llm.inference.partner import LLMPartner, RunPartner
 from natural_video_llm.models.chat_format import ChatFormat
-from natural_video_llm.models.face import Face
-from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM
-from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import Text
-
-LATENT_SIZE = 20
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +51,31 @@ def test_only_what_was_shown_is_remembered(base: BaseLLM) -> None:
     assert base.tokenizer.decode(words.ids) == "".join(shown)
 
 
-def test_a_run_is_told_when_each_token_was_typed(base: BaseLLM) -> None:
-    config = FusionConfig(base.name, base.sha256, "face-geometry", "0" * 64, LATENT_SIZE, fusion_layers=(4,))
-    model = NaturalVideoLLM(base.model, config).eval()
-    conversation = Conversation(model, base.tokenizer, SessionClock(), 0.0, torch.Generator())
+def test_a_run_is_told_when_each_token_was_typed_and_sees_the_frames(engine: Engine) -> None:
+    clock = SetClock()
     message = typed("I saw my sister today.")
     assert message.char_times is not None
     message.char_times[2] = 9.0  # corrected last: what stands behind it is no older
-    typed_s = message.t_start, 9.5
-    reply = conversation.reply(message.text, typed_s, lambda: (10.0, Face.absent(1, LATENT_SIZE)), message.char_times)
-    next(reply)
-    reply.close()
-    _, words = conversation.turns[0]
-    assert base.tokenizer.decode(words.ids) == message.text
+    portrait = np.ascontiguousarray(skimage.data.astronaut()[:256, 90:346])
+    with opened(engine, clock) as conversation:
+        partner = RunPartner(conversation)
+        partner.on_frame(clock.time_s, portrait)
+        conversation.settle()
+        reply = partner.reply(message)
+        shown = next(reply) + next(reply)
+        reply.close()
+        words = conversation._text.turns[0][1]
+        assert conversation.turns() == [("user", message.text), ("assistant", shown)]
+        assert partner.note().startswith("face seen; the face moved this reply by ")
     assert words.times[0] == pytest.approx(1.0)
     assert words.times[1:] == [9.0] * (len(words.ids) - 1)
+
+
+def test_a_line_that_was_timed_as_a_whole_was_typed_evenly(engine: Engine) -> None:
+    with opened(engine) as conversation:
+        whole = Text(speaker="ann", text="One two three.", t_start=1.0, t_end=8.0, timing="utterance")
+        next(RunPartner(conversation).reply(whole))
+        times = conversation._text.turns[0][1].times
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(8.0)
+    assert 1.0 < times[0] < 4.0
