@@ -1,0 +1,118 @@
+import { useCallback, useEffect, useReducer, useRef, useState } from "react";
+import { Connection, type Link } from "./connection";
+import { type Conversation, empty, reduce } from "./conversation";
+import { newId } from "./ids";
+import type { Keep, ServerEvent } from "./protocol";
+import { claimConversation, holdConversation, remember, remembered } from "./storage";
+
+export interface Realtime {
+  conversation: Conversation;
+  link: Link;
+  /** Frames that this page had to drop, since the network was slower than the camera. */
+  dropped: () => number;
+  say: (text: string, charTimes: number[]) => boolean;
+  draft: (text: string) => void;
+  interrupt: () => void;
+  sendFrame: (frame: ArrayBuffer) => void;
+  record: (recording: { keep: Keep; consent: string } | null) => void;
+  recordingSettled: () => void;
+  dismissError: () => void;
+  retryNow: () => void;
+}
+
+const DRAFT_EVERY_MS = 150;
+const KEEP_TURNS_MS = 500;
+
+/** The conversation with the server, for as long as the page is open. */
+export function useRealtime(): Realtime {
+  const [conversation, dispatch] = useReducer(reduce, null, () => empty(remembered.turns));
+  const [link, setLink] = useState<Link>("connecting");
+  const connection = useRef<Connection | null>(null);
+  const latest = useRef(conversation);
+  latest.current = conversation;
+
+  useEffect(() => {
+    let gone = false;
+    void claimConversation().then(() => {
+      if (gone) return;
+      if (!remembered.resume) dispatch({ type: "cleared" });
+      connection.current = new Connection({ event: heard, link: changed }, remembered.resume);
+    });
+    function heard(event: ServerEvent): void {
+      if ((event.type === "session.created" || event.type === "session.resumed") && event.session.resume) {
+        remember({ resume: event.session.resume });
+        holdConversation(event.session.resume);
+      }
+      dispatch({ type: "event", event });
+    }
+    function changed(now: Link): void {
+      setLink(now);
+      if (now !== "open" && now !== "connecting") dispatch({ type: "link lost" });
+    }
+    return () => {
+      gone = true;
+      connection.current?.close();
+      connection.current = null;
+    };
+  }, []);
+
+  const { turns } = conversation;
+  useEffect(() => {
+    const timer = setTimeout(() => remember({ turns }), KEEP_TURNS_MS);
+    return () => clearTimeout(timer);
+  }, [turns]);
+  useEffect(() => {
+    const keepNow = () => remember({ turns: latest.current.turns });
+    addEventListener("pagehide", keepNow);
+    return () => removeEventListener("pagehide", keepNow);
+  }, []);
+
+  const draftTimer = useRef(0);
+  const draft = useCallback((text: string) => {
+    clearTimeout(draftTimer.current);
+    draftTimer.current = window.setTimeout(
+      () => connection.current?.send({ type: "input_text.draft", text }),
+      DRAFT_EVERY_MS,
+    );
+  }, []);
+
+  const interrupt = useCallback(() => {
+    if (latest.current.responseId) connection.current?.send({ type: "response.cancel" });
+  }, []);
+
+  const say = useCallback((text: string, charTimes: number[]) => {
+    clearTimeout(draftTimer.current);
+    const id = newId();
+    const item = {
+      id,
+      type: "message" as const,
+      role: "user" as const,
+      content: [{ type: "input_text" as const, text }] as [{ type: "input_text"; text: string }],
+      char_times: charTimes,
+    };
+    const sent = connection.current?.send({ type: "conversation.item.create", event_id: id, item }) ?? false;
+    if (sent) {
+      dispatch({ type: "sent", id, text });
+      connection.current?.send({ type: "response.create" });
+    }
+    return sent;
+  }, []);
+
+  const sendFrame = useCallback((frame: ArrayBuffer) => connection.current?.sendFrame(frame), []);
+  const record = useCallback((recording: { keep: Keep; consent: string } | null) => {
+    connection.current?.send({ type: "session.update", session: { recording } });
+  }, []);
+  return {
+    conversation,
+    link,
+    dropped: useCallback(() => connection.current?.dropped ?? 0, []),
+    say,
+    draft,
+    interrupt,
+    sendFrame,
+    record,
+    recordingSettled: useCallback(() => dispatch({ type: "recording settled" }), []),
+    dismissError: useCallback(() => dispatch({ type: "error", message: null }), []),
+    retryNow: useCallback(() => connection.current?.retryNow(), []),
+  };
+}
