@@ -16,7 +16,15 @@ ROOT = Path(__file__).resolve().parent
 WEB, BUILT = ROOT / "web", ROOT / "natural_video_llm" / "web_dist"
 _STAMP = BUILT / ".built-from"
 # What the page is made of; tests are not.
-_SOURCES = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src/**/*", "public/*")
+_SOURCES = (
+    "index.html",
+    "package.json",
+    "package-lock.json",
+    "tsconfig.json",
+    "vite.config.ts",
+    "src/**/*",
+    "public/*",
+)
 
 
 class PageBuildHook(BuildHookInterface):

@@ -106,7 +106,7 @@ export function packGeometry(captureTimeS: number, face: FaceGeometry): ArrayBuf
   view.setUint32(24, face.points ? face.faces : 0, true);
   if (face.points) {
     view.setFloat32(28, 1, true);
-    face.points.forEach((value, index) => view.setFloat32(32 + 4 * index, value, true));
+    for (const [index, value] of face.points.entries()) view.setFloat32(32 + 4 * index, value, true);
   }
   return message;
 }

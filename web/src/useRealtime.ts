@@ -67,13 +67,14 @@ export function useRealtime(): Realtime {
     return () => removeEventListener("pagehide", keepNow);
   }, []);
 
-  const draftTimer = useRef(0);
+  const drafted = useRef({ text: "", timer: 0 });
   const draft = useCallback((text: string) => {
-    clearTimeout(draftTimer.current);
-    draftTimer.current = window.setTimeout(
-      () => connection.current?.send({ type: "input_text.draft", text }),
-      DRAFT_EVERY_MS,
-    );
+    const waiting = drafted.current;
+    waiting.text = text;
+    waiting.timer ||= window.setTimeout(() => {
+      waiting.timer = 0;
+      connection.current?.send({ type: "input_text.draft", text: waiting.text });
+    }, DRAFT_EVERY_MS);
   }, []);
 
   const interrupt = useCallback(() => {
@@ -81,7 +82,8 @@ export function useRealtime(): Realtime {
   }, []);
 
   const say = useCallback((text: string, charTimes: number[]) => {
-    clearTimeout(draftTimer.current);
+    clearTimeout(drafted.current.timer);
+    drafted.current.timer = 0;
     const id = newId();
     const item = {
       id,

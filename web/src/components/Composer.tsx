@@ -21,7 +21,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
     typed.current.change(remembered.draft, 0);
   }
   const [text, setText] = useState(remembered.draft);
-  const limit = realtime.conversation.session?.limits?.["text_chars"] ?? DEFAULT_LIMIT;
+  const limit = realtime.conversation.session?.limits?.text_chars ?? DEFAULT_LIMIT;
   const count = text.length > 0.8 * limit ? Array.from(text).length : 0;
   const tooLong = count > limit;
   const canSend = open && !tooLong && text.trim() !== "";

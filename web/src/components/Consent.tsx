@@ -11,17 +11,17 @@ const CHOICES: Choice[] = [
   {
     value: "geometry",
     title: "Face points only",
-    what: "This browser turns the camera's picture into 478 points of your face. Only the points go to the server; the picture never leaves this page.",
+    what: "This browser turns the picture into 478 points of your face. Only the points go to the server; no picture leaves this page.",
   },
   {
     value: "video",
     title: "Video",
-    what: "Pictures go to the server, which turns them into numbers and throws them away. For models that read more than points.",
+    what: "Pictures go to the server, which turns them into numbers and throws them away.",
   },
   {
     value: "text",
     title: "No camera",
-    what: "Text alone. The model then answers as the plain language model that it is built on.",
+    what: "Text alone: the model answers as the plain language model that it is built on.",
   },
 ];
 
@@ -31,8 +31,8 @@ export function Consent({ onChoose }: { onChoose: (seeing: Seeing) => void }) {
     <main id="main" className="sheet">
       <h1>A conversation in which your face counts</h1>
       <p className="lead">
-        You write, the model answers, and every word of the answer is chosen with a look at your face. Before the camera
-        is switched on, you decide what it may see.
+        You write, the model answers, and every word of its answer is chosen with a look at your face. You decide what
+        it may see.
       </p>
       <form
         onSubmit={(event) => {
@@ -79,9 +79,11 @@ export function Consent({ onChoose }: { onChoose: (seeing: Seeing) => void }) {
             <dd>Leave the page or press “Change”: the camera goes off at once.</dd>
           </div>
         </dl>
-        <button type="submit" className="primary">
-          {seeing === "text" ? "Begin without camera" : "Agree and switch the camera on"}
-        </button>
+        <p className="begin">
+          <button type="submit" className="primary">
+            {seeing === "text" ? "Begin without camera" : "Agree and switch the camera on"}
+          </button>
+        </p>
       </form>
     </main>
   );

@@ -61,7 +61,8 @@ function Message({ turn }: { turn: Turn }) {
       <span className="unseen">{turn.role === "user" ? "You: " : "Model: "}</span>
       <p className="text" dir="auto">
         {turn.role === "assistant"
-          ? wordsOf(turn.pieces).map((word, at) => <Word key={at} word={word} />)
+          ? // biome-ignore lint/suspicious/noArrayIndexKey: words are only ever added at the end
+            wordsOf(turn.pieces).map((word, at) => <Word key={at} word={word} />)
           : textOf(turn)}
       </p>
       <p className="under">

@@ -59,7 +59,6 @@ function Playing({ session }: { session: SessionDetails }) {
   return (
     <div className="player">
       {segment && (
-        // biome-ignore lint/a11y/useMediaCaption: the words stand beside it
         <video
           key={segment.name}
           ref={video}

@@ -19,9 +19,8 @@ export function SelfView({ seeing, camera, unread, onChange }: Props) {
       {seeing !== "text" && (
         // Never removed while the camera runs: its frames are the model's eyes.
         <div className={visible ? "picture" : "picture tucked"}>
-          {/* biome-ignore lint/a11y/useMediaCaption: a silent mirror */}
           <video ref={camera.videoRef} muted playsInline aria-label="Your own picture" />
-          <canvas ref={camera.outlineRef} aria-hidden="true" />
+          <canvas ref={camera.outlineRef} />
         </div>
       )}
       {trouble && (
