@@ -1,4 +1,4 @@
-import { withToken } from "./access";
+import { authorised, withToken } from "./access";
 import { nowS } from "./clock";
 import type { ClientEvent, ServerEvent } from "./protocol";
 
@@ -11,6 +11,7 @@ const SILENCE_S = 25;
 const LONGEST_WAIT_MS = 8_000;
 const FULL_WAIT_MS = 10_000;
 const TRIES_TO_RESUME = 2;
+const NO_ACCESS = [401, 403];
 
 interface Listener {
   event(event: ServerEvent): void;
@@ -118,10 +119,17 @@ export class Connection {
     this.waiting = null;
     this.greeted = false;
     this.failures++;
-    const link: Link = code === 1013 ? "full" : code === 1008 ? "refused" : "lost";
+    const link: Link = code === 1013 ? "full" : "lost";
     this.listener.link(link);
+    if (code === 1006) void this.checkAccess();
     const growing = Math.min(LONGEST_WAIT_MS, 400 * 2 ** Math.min(this.failures, 6)) * (0.75 + Math.random() / 2);
     this.retryTimer = window.setTimeout(this.retryNow, link === "lost" ? growing : FULL_WAIT_MS);
+  }
+
+  /** Browsers do not say why a WebSocket was not opened. */
+  private async checkAccess(): Promise<void> {
+    const answer = await fetch("/v1/models", { headers: authorised() }).catch(() => null);
+    if (answer && NO_ACCESS.includes(answer.status) && !this.socket) this.listener.link("refused");
   }
 
   private readonly checkSilence = (): void => {

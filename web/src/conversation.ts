@@ -1,4 +1,4 @@
-import { newId } from "./ids";
+import { newId } from "./ids.ts";
 import type { ServerEvent, ServerStateName, SessionInfo, Stages } from "./protocol";
 
 /** A piece of a reply as it came: its text, and how far the face moved it; null where nobody knows. */
@@ -11,7 +11,7 @@ export interface Turn {
   id: string;
   role: "user" | "assistant" | "note";
   pieces: Piece[];
-  status: "sending" | "writing" | "done" | "stopped" | "failed";
+  status: "sending" | "writing" | "done" | "stopped" | "cut" | "failed";
 }
 
 export interface Conversation {
@@ -43,7 +43,7 @@ export function empty(turns: Turn[]): Conversation {
     session: null,
     turns,
     responseId: null,
-    server: { state: "away", faceSeen: false, alarm: null, frames: 0, dropped: 0 },
+    server: { state: "idle", faceSeen: false, alarm: null, frames: 0, dropped: 0 },
     stagesMs: {},
     recordingId: null,
     endedRecordingId: null,
@@ -79,9 +79,7 @@ export function reduce(now: Conversation, action: Action): Conversation {
       return {
         ...now,
         responseId: null,
-        recordingId: null,
-        endedRecordingId: now.recordingId ?? now.endedRecordingId,
-        server: { ...now.server, state: "away", faceSeen: false, alarm: null },
+        server: { ...now.server, state: "idle", faceSeen: false, alarm: null },
         turns: now.turns.map((turn) => (turn.status === "writing" ? { ...turn, status: "stopped" } : turn)),
       };
     case "event":
@@ -92,9 +90,11 @@ export function reduce(now: Conversation, action: Action): Conversation {
 function onEvent(now: Conversation, event: ServerEvent): Conversation {
   switch (event.type) {
     case "session.created":
-      return { ...now, session: event.session, turns: afterForgetting(now.turns), error: null };
-    case "session.resumed":
-      return { ...now, session: event.session, turns: resumed(now.turns, event.turns), error: null };
+      return { ...recordingEnded(now), session: event.session, turns: afterForgetting(now.turns), error: null };
+    case "session.resumed": {
+      const before = event.session.recording ? now : recordingEnded(now);
+      return { ...before, session: event.session, turns: resumed(now.turns, event.turns), error: null };
+    }
     case "session.updated":
       return { ...now, session: { ...now.session, ...event.session } };
     case "conversation.item.added":
@@ -125,10 +125,22 @@ function onEvent(now: Conversation, event: ServerEvent): Conversation {
     case "recording.stopped":
       return { ...now, recordingId: null, endedRecordingId: event.session_id };
     case "error":
-      return { ...now, error: event.error.message, spoken: event.error.message };
+      if (HARMLESS.has(event.error.code ?? "")) return now;
+      return {
+        ...withTurn(now, event.error.event_id ?? "", (turn) => ({ ...turn, status: "failed" })),
+        error: event.error.message,
+        spoken: event.error.message,
+      };
     default:
       return now;
   }
+}
+
+/** A reply that ended while the word to stop it was on its way. */
+const HARMLESS = new Set(["response_cancel_not_active"]);
+
+function recordingEnded(now: Conversation): Conversation {
+  return { ...now, recordingId: null, endedRecordingId: now.recordingId ?? now.endedRecordingId };
 }
 
 function withDelta(now: Conversation, id: string, text: string, movedBits: number | null): Conversation {
@@ -138,17 +150,18 @@ function withDelta(now: Conversation, id: string, text: string, movedBits: numbe
   return { ...now, responseId: id, turns: [...now.turns, turn] };
 }
 
-function withEnd(now: Conversation, id: string, status: string, stagesMs: Stages | undefined): Conversation {
-  const ended = withTurn(now, id, (turn) => ({
-    ...turn,
-    status: status === "failed" ? "failed" : status === "completed" ? "done" : "stopped",
-  }));
-  const reply = ended.turns.find((turn) => turn.id === id);
+const ENDS: Record<string, Turn["status"]> = { completed: "done", incomplete: "cut", failed: "failed" };
+
+/** A reply that ended before its first word is shown too, unless it was complete. */
+function withEnd(now: Conversation, id: string, how: string, stagesMs: Stages | undefined): Conversation {
+  const status = ENDS[how] ?? "stopped";
+  const reply: Turn = now.turns.find((turn) => turn.id === id) ?? { id, role: "assistant", status, pieces: [] };
+  const others = now.turns.some((turn) => turn.id === id) || status === "done" ? now.turns : [...now.turns, reply];
   return {
-    ...ended,
+    ...withTurn({ ...now, turns: others }, id, (turn) => ({ ...turn, status })),
     responseId: now.responseId === id ? null : now.responseId,
     stagesMs: { ...now.stagesMs, ...stagesMs },
-    spoken: reply ? textOf(reply) : now.spoken,
+    spoken: textOf(reply) || now.spoken,
   };
 }
 

@@ -11,6 +11,8 @@ export interface SessionInfo {
   seed?: number;
   limits?: Record<string, number>;
   accepts?: ("picture" | "geometry")[];
+  recording?: Keep | null;
+  can_record?: boolean;
 }
 
 export type ServerEvent =

@@ -29,6 +29,8 @@ export function useRealtime(): Realtime {
   const [link, setLink] = useState<Link>("connecting");
   const connection = useRef<Connection | null>(null);
   const latest = useRef(conversation);
+  /** One reply at a time: that to a message sent meanwhile is asked for once the one before has ended. */
+  const reply = useRef<"asked for" | "next wanted" | null>(null);
   latest.current = conversation;
 
   useEffect(() => {
@@ -44,9 +46,17 @@ export function useRealtime(): Realtime {
         holdConversation(event.session.resume);
       }
       dispatch({ type: "event", event });
+      if (event.type === "response.done" || (event.type === "error" && event.error.code === "nothing_to_answer")) {
+        reply.current = reply.current === "next wanted" ? askForReply() : null;
+      }
+    }
+    function askForReply(): "asked for" {
+      connection.current?.send({ type: "response.create" });
+      return "asked for";
     }
     function changed(now: Link): void {
       setLink(now);
+      reply.current = null;
       if (now !== "open" && now !== "connecting") dispatch({ type: "link lost" });
     }
     return () => {
@@ -95,7 +105,13 @@ export function useRealtime(): Realtime {
     const sent = connection.current?.send({ type: "conversation.item.create", event_id: id, item }) ?? false;
     if (sent) {
       dispatch({ type: "sent", id, text });
-      connection.current?.send({ type: "response.create" });
+      if (reply.current) {
+        reply.current = "next wanted";
+        connection.current?.send({ type: "response.cancel" });
+      } else {
+        connection.current?.send({ type: "response.create" });
+        reply.current = "asked for";
+      }
     }
     return sent;
   }, []);

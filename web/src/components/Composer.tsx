@@ -12,7 +12,7 @@ interface Props {
 }
 
 const TALLEST_PX = 220;
-const DEFAULT_LIMIT = 100_000;
+const DEFAULT_LIMIT = 20_000;
 
 export function Composer({ field, realtime, writing, open }: Props) {
   const typed = useRef<TypedText>(null);
@@ -38,7 +38,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
     typed.current?.change(next, timeS);
     setText(next);
     remember({ draft: next });
-    realtime.draft(next);
+    if (next.length <= limit) realtime.draft(next);
   };
   const send = () => {
     if (!canSend || !typed.current) return;

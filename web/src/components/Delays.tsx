@@ -5,10 +5,9 @@ const NAMES: Record<string, string> = {
   first_token: "Enter to first word",
   token: "Each piece of a word",
   face_age: "Age of the face at a word",
-  frame_to_latent: "Picture to latent",
-  latent: "Picture to latent",
-  encode: "Picture to latent",
-  prefill: "Reading your words",
+  frame_to_latent: "Face to numbers",
+  latent_to_token: "Numbers to the word they shape",
+  wait: "Waiting for other conversations",
 };
 
 interface Props {

@@ -68,6 +68,7 @@ function Message({ turn }: { turn: Turn }) {
       <p className="under">
         {turn.status === "failed" && <span className="bad">{turn.role === "user" ? "Not sent" : "Failed"}</span>}
         {turn.status === "stopped" && <span>Interrupted</span>}
+        {turn.status === "cut" && <span>Ended at its longest length</span>}
         {bits !== null && turn.status !== "writing" && <span>Your face: {bits.toFixed(2)} bits a word</span>}
       </p>
     </li>

@@ -13,17 +13,11 @@ const CONSENT: Record<Keep, string> = {
     "I agree that points of my face, what I write with the time of each key, and the replies are kept on this server, to train models on. No picture is kept. I can delete them at any time.",
 };
 
-export function RecordControl({ realtime, seeing }: { realtime: Realtime; seeing: Seeing }) {
+export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; seeing: Seeing; seen: boolean }) {
   const [asking, setAsking] = useState(false);
   const [keep, setKeep] = useState<Keep>(seeing === "video" ? "video" : "geometry");
-  const [possible, setPossible] = useState(true);
-  const { recordingId } = realtime.conversation;
-  useEffect(() => {
-    api.sessions().then(
-      ({ recording }) => setPossible(recording),
-      () => setPossible(false),
-    );
-  }, []);
+  const { recordingId, session } = realtime.conversation;
+  const possible = session?.can_record !== false;
   if (seeing === "text") return null;
   if (recordingId) {
     return (
@@ -34,7 +28,7 @@ export function RecordControl({ realtime, seeing }: { realtime: Realtime; seeing
   }
   return (
     <>
-      <button type="button" disabled={!possible || realtime.link !== "open"} onClick={() => setAsking(true)}>
+      <button type="button" disabled={!possible || !seen || realtime.link !== "open"} onClick={() => setAsking(true)}>
         Record this conversation
       </button>
       {!possible && <p className="small">Recording is off: start the server with --record FOLDER.</p>}

@@ -9,14 +9,14 @@ const STATES: Record<ServerStateName, string> = {
   watching: "Watching",
   thinking: "Thinking",
   writing: "Writing",
-  away: "Away",
+  away: "Nobody in view",
 };
 
 const LINKS: Record<Exclude<Link, "open">, string> = {
   connecting: "Connecting",
   lost: "Server not reached, trying again",
   full: "The server is full, trying again soon",
-  refused: "The server refuses the connection, trying again soon",
+  refused: "No access: open the whole address that the server printed when it was started",
 };
 
 /** What goes on, always in the same place: the model's state, whether it sees a face, and at what rate. */

@@ -32,7 +32,7 @@ export function Talk({ seeing, onChange }: { seeing: Seeing; onChange: (seeing: 
       <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
       <aside className="side" aria-label="Camera">
         <SelfView seeing={seeing} camera={camera} unread={unread === true} onChange={onChange} />
-        <RecordControl realtime={realtime} seeing={seeing} />
+        <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
         <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
       </aside>
       <section className="words" aria-label="Conversation">
