@@ -1,16 +1,16 @@
 /**
  * The page in a real Chromium, against a real server. One JSON line a case: {name, ok, error}.
  *
- *   node page.mjs ADDRESS CHROMIUM CAMERA_FILE OTHER_CAMERA_FILE OUT_FOLDER
+ *   node page.mjs ADDRESS CHROMIUM OUT_FOLDER CAMERA SMILING DROOPING
  *
- * Camera files are MJPEG with faces that move differently. Screenshots and figures go into OUT_FOLDER.
+ * Cameras are MJPEG files: a real face, and a sample face that smiles or whose mouth droops.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
-const [address, executablePath, camera, otherCamera, out] = process.argv.slice(2);
+const [address, executablePath, out, camera, smiling, drooping] = process.argv.slice(2);
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
@@ -340,7 +340,7 @@ await all(await withCamera(camera), {
 if (!only || only.includes("otherFace")) {
   await run("otherFace", async () => {
     const found = [];
-    for (const file of [camera, otherCamera]) {
+    for (const file of [smiling, drooping]) {
       const browser = await withCamera(file);
       found.push(await sameSeedReply(browser));
       await browser.close();

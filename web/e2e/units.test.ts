@@ -14,7 +14,8 @@ test("each character keeps the time at which it was typed", () => {
     ["hi!", 3],
     ["hoi!", 4],
     ["hoi! 👍", 5],
-    ["oi! 👍 ", 6],
+    ["oi! 👍", 6],
+    ["oi! 👍 ", 7],
   ] as const)
     typed.change(text, timeS);
   assert.deepEqual(typed.take(), { text: "oi! 👍", charTimes: [4, 2, 3, 5, 5] });
@@ -35,7 +36,7 @@ test("a slow machine gets fewer pictures at once, a quick one more only after a 
   assert.equal(pace.rateHz, 15);
   for (let at = 0; at < 20; at++) pace.took(0.3, at / 10);
   assert.equal(pace.rateHz, 3);
-  for (let at = 0; at < 40; at++) pace.took(0.01, 2 + at / 10);
+  for (let at = 0; at < 40; at++) pace.took(0.01, 2 + at / 20);
   assert.equal(pace.rateHz, 3);
   for (let at = 0; at < 60; at++) pace.took(0.01, 6 + at / 10);
   assert.equal(pace.rateHz, 15);
