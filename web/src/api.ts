@@ -35,8 +35,12 @@ async function call<T>(method: string, path: string, body?: unknown): Promise<T>
     throw new Error("The server cannot be reached. Is it still running?");
   }
   if (!response.ok) {
-    const said = (await response.json().catch(() => null)) as { detail?: unknown } | null;
-    throw new Error(typeof said?.detail === "string" ? said.detail : `The server answered ${response.status}.`);
+    const said = (await response.json().catch(() => null)) as {
+      detail?: unknown;
+      error?: { message?: unknown };
+    } | null;
+    const why = said?.detail ?? said?.error?.message;
+    throw new Error(typeof why === "string" ? why : `The server answered ${response.status}.`);
   }
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
