@@ -1,6 +1,8 @@
 """The page in a real browser with a real server; the cases themselves are in web/e2e/page.mjs."""
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from natural_video_llm.preprocessing.encoders.face_landmarks import (
     RIGHT_EYE_OUTER,
     FaceLandmarker,
 )
+from natural_video_llm.sessions.folder import find_sessions
 
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
@@ -33,11 +36,12 @@ def test_every_case_is_listed(seen_in_chromium: dict[str, dict]) -> None:
     assert set(seen_in_chromium) - {"out"} == set(CASES)
 
 
-def test_what_was_exported_is_a_session_and_what_was_deleted_is_gone(
-    seen_in_chromium: dict[str, dict], server: Server
+def test_what_was_recorded_can_be_learned_from_and_what_was_deleted_is_gone(
+    seen_in_chromium: dict[str, dict], server: Server, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(seen_in_chromium["out"]["folder"] / "export.zip") as archive:
         names = archive.namelist()
+        archive.extractall(tmp_path)
         log = next(name for name in names if name.endswith("/session.jsonl"))
         events = [json.loads(line) for line in archive.read(log).splitlines()]
     said = [event for event in events if event["event"] == "text"]
@@ -46,6 +50,12 @@ def test_what_was_exported_is_a_session_and_what_was_deleted_is_gone(
     assert any(name.endswith(".mp4") for name in names)
     assert "agree" in events[0]["consent"]
     assert not list(server.recordings.glob("*"))
+    for verb in ("extract", "align"):
+        command = [sys.executable, "-m", "natural_video_llm", verb, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    (session,) = find_sessions(tmp_path)
+    assert [line["text"] for line in map(json.loads, session.aligned_file.open())][0] == "I lost my keys"
 
 
 def test_the_parts_of_the_page(web_tools: Path) -> None:
