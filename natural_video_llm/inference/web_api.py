@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import FileResponse
@@ -90,7 +90,9 @@ def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
         encoder: the one whose latents stay when the video goes.
     """
     router = APIRouter(prefix="/api/sessions", tags=["sessions"])
-    gone = {404: {"description": "no such session"}, 409: {"description": "it cannot be done now"}}
+    needs_token: dict[int | str, dict[str, Any]] = {401: {"description": "A token is needed"}}
+    gone = needs_token | {404: {"description": "No such session"}, 409: {"description": "It cannot be done now"}}
+    refused = gone | {400: {"description": "The request is not valid"}}
 
     def session_path(session_id: str) -> Path:
         path = folder / session_id if folder is not None and _SAFE_NAME.fullmatch(session_id) else None
@@ -100,7 +102,7 @@ def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
 
     At = Annotated[Path, Depends(session_path)]  # noqa: N806 - a type
 
-    @router.get("")
+    @router.get("", responses=needs_token)
     def list_sessions() -> SessionList:
         found = [] if folder is None else [log.parent for log in folder.glob("[!.]*/session.jsonl")]
         summaries = [summary for path in found if (summary := _readable(path)) is not None]
@@ -124,7 +126,7 @@ def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
         removal = BackgroundTask(archive.unlink, missing_ok=True)
         return FileResponse(archive, media_type="application/zip", filename=f"{path.name}.zip", background=removal)
 
-    @router.post("/{session_id}/keep", responses=gone)
+    @router.post("/{session_id}/keep", responses=refused)
     def keep_session(path: At, wish: KeepRequest) -> SessionSummary:
         if wish.keep == "geometry":
             _done(lambda: _drop_video(path, encoder))

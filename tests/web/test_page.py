@@ -1,8 +1,6 @@
 """The page in a real browser with a real server; the cases themselves are in web/e2e/page.mjs."""
 
 import json
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,12 +10,16 @@ import pytest
 from conftest import BUILT, REAL_FACE, Server, node
 from fake_camera import real_face
 
+from natural_video_llm.checkpoint import load_tokenizer
+from natural_video_llm.preprocessing.align_text_video import align_session
+from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.face_landmarks import (
     LEFT_EYE_OUTER,
     POINTS,
     RIGHT_EYE_OUTER,
     FaceLandmarker,
 )
+from natural_video_llm.preprocessing.extract_video_latents import extract
 from natural_video_llm.sessions.folder import find_sessions
 
 CASES = (
@@ -37,7 +39,7 @@ def test_every_case_is_listed(seen_in_chromium: dict[str, dict]) -> None:
 
 
 def test_what_was_recorded_can_be_learned_from_and_what_was_deleted_is_gone(
-    seen_in_chromium: dict[str, dict], server: Server, tmp_path: Path
+    seen_in_chromium: dict[str, dict], server: Server, llm_dir: str, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(seen_in_chromium["out"]["folder"] / "export.zip") as archive:
         names = archive.namelist()
@@ -50,12 +52,10 @@ def test_what_was_recorded_can_be_learned_from_and_what_was_deleted_is_gone(
     assert any(name.endswith(".mp4") for name in names)
     assert "agree" in events[0]["consent"]
     assert not list(server.recordings.glob("*"))
-    for verb in ("extract", "align"):
-        command = [sys.executable, "-m", "natural_video_llm", verb, str(tmp_path)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
     (session,) = find_sessions(tmp_path)
-    assert [line["text"] for line in map(json.loads, session.aligned_file.open())][0] == "I lost my keys"
+    encoder = "face-geometry"
+    assert all(segment.seen for segment in extract([session], encoder, 1, Execution()))
+    assert align_session(session, load_tokenizer(llm_dir), llm_dir, encoder, 3.0) == len(said)
 
 
 def test_the_parts_of_the_page(web_tools: Path) -> None:
