@@ -16,6 +16,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python hatch_build.py check
 
 # The page in web/ → natural_video_llm/web_dist; installing does the same.
 web: .venv/installed

@@ -70,7 +70,8 @@ def install_tools(dev: bool = False) -> None:
     installed, wanted = WEB / "node_modules" / ".package-lock.json", WEB / "package-lock.json"
     newest = installed.is_file() and installed.stat().st_mtime >= wanted.stat().st_mtime
     if not newest or (dev and not (WEB / "node_modules" / "typescript").is_dir()):
-        _run("npm", "ci", *([] if dev else ["--omit=dev"]), "--no-audit", "--no-fund", "--loglevel=error")
+        quick = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000", "--no-audit", "--no-fund", "--loglevel=error")
+        _run("npm", "ci", *([] if dev else ["--omit=dev"]), *quick)
 
 
 def check_page() -> None:
