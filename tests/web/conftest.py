@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_camera import real_face, sample_face, write_mjpeg
 
@@ -100,6 +101,7 @@ def seen_in_chromium(
         write_mjpeg(out / "real.mjpeg", real_face(REAL_FACE, 150)),
         write_mjpeg(out / "smile.mjpeg", sample_face(face_task_file, "smile_comes")),
         write_mjpeg(out / "droop.mjpeg", sample_face(face_task_file, "mouth_droops")),
+        write_mjpeg(out / "black.mjpeg", [np.zeros((480, 640, 3), np.uint8)] * 30),
     ]
     made = node("page.mjs", server.address, chromium, out, *cameras)
     cases = [json.loads(line) for line in made.stdout.splitlines() if line.startswith("{")]

@@ -24,7 +24,8 @@ from natural_video_llm.sessions.folder import find_sessions
 
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
-    *("reconnect", "keyboardOnly", "recording", "deletion", "otherFace", "cameraDenied", "cameraMissing"),
+    *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
+    *("cameraDenied", "cameraMissing"),
 )
 
 

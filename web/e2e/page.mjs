@@ -1,16 +1,16 @@
 /**
  * The page in a real Chromium, against a real server. One JSON line a case: {name, ok, error}.
  *
- *   node page.mjs ADDRESS CHROMIUM OUT_FOLDER CAMERA SMILING DROOPING
+ *   node page.mjs ADDRESS CHROMIUM OUT_FOLDER CAMERA SMILING DROOPING BLACK
  *
- * Cameras are MJPEG files: a real face, and a sample face that smiles or whose mouth droops.
+ * Cameras are MJPEG files: a real face, and a sample face that smiles or whose mouth droops; one is black.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { gzipSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
-const [address, executablePath, out, camera, smiling, drooping] = process.argv.slice(2);
+const [address, executablePath, out, camera, smiling, drooping, black] = process.argv.slice(2);
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
@@ -240,6 +240,56 @@ async function reconnect(browser) {
   await context.close();
 }
 
+async function twoTabs(browser) {
+  const { context, page, wire } = await open(browser);
+  await withoutCamera(page);
+  await page.getByText("Ready", { exact: true }).waitFor();
+  await say(page, "Only in the first tab");
+  // A tab opened by a page begins with a copy of its memory, as a duplicated one does.
+  const opened = context.waitForEvent("page");
+  await page.evaluate(() => window.open(location.href));
+  const second = await opened;
+  const links = [];
+  second.on("websocket", (socket) => links.push(socket.url()));
+  await second.getByText("Ready", { exact: true }).waitFor();
+  check(
+    links.every((url) => !url.includes("resume=")),
+    "the second tab took the first one's conversation",
+  );
+  check((await second.getByText("Only in the first tab").count()) === 0, "the second tab shows the first one's words");
+  check(wire.links.length === 1, "the first tab lost its connection");
+  await context.close();
+}
+
+async function unplugged(browser) {
+  const { context, page, wire } = await open(browser);
+  await begin(page);
+  await page.evaluate(() => {
+    document.querySelector("video").srcObject.getVideoTracks()[0].dispatchEvent(new Event("ended"));
+  });
+  await page.getByText("The camera was disconnected.").waitFor();
+  await page.waitForTimeout(300);
+  const sent = wire.binary.length;
+  await page.waitForTimeout(700);
+  check(wire.binary.length === sent, "frames are sent without a camera");
+  await page.evaluate(() => navigator.mediaDevices.dispatchEvent(new Event("devicechange")));
+  await page.getByText("Face seen", { exact: true }).waitFor({ timeout: 30_000 });
+  check((await page.getByText("The camera was disconnected.").count()) === 0, "the notice stays");
+  await context.close();
+}
+
+async function nobodyInView(browser) {
+  const { context, page, wire } = await open(browser);
+  await agree(page);
+  await page.getByText("Face not seen", { exact: true }).waitFor({ timeout: 60_000 });
+  await page
+    .getByRole("alert")
+    .getByText(/no face/)
+    .waitFor({ timeout: 60_000 });
+  check(wire.binary.length > 0 && wire.binary.every(({ bytes }) => bytes === GEOMETRY_BYTES[0]), "a face was sent");
+  await context.close();
+}
+
 async function recording(browser) {
   const { context, page, wire } = await open(browser);
   await page.getByLabel("Video").check();
@@ -347,6 +397,8 @@ await all(await withCamera(camera), {
   strangeText,
   interruption,
   reconnect,
+  twoTabs,
+  unplugged,
   keyboardOnly,
   recording,
   deletion,
@@ -368,6 +420,7 @@ if (!only || only.includes("otherFace")) {
     check(noFace !== smile && noFace !== droop, `a reply is the same without the face: ${noFace}`);
   });
 }
+await all(await withCamera(black), { nobodyInView });
 await all(await launch("--use-fake-ui-for-media-stream=deny", "--use-fake-device-for-media-stream"), {
   cameraDenied: (browser) => troubled(browser, "The browser keeps the camera from this page."),
 });

@@ -7,6 +7,7 @@ export function Recordings() {
   const [list, setList] = useState<SessionList | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [played, setPlayed] = useState<string | null>(null);
+  const [busy, setBusy] = useState<string | null>(null);
   const [doomed, setDoomed] = useState<SessionSummary | null>(null);
   const load = useCallback(() => {
     api.sessions().then(
@@ -18,7 +19,10 @@ export function Recordings() {
     );
   }, []);
   useEffect(load, [load]);
-  const act = (done: Promise<unknown>) => done.then(load, (failure: Error) => setError(failure.message));
+  const act = (id: string, done: Promise<unknown>) => {
+    setBusy(id);
+    void done.then(load, (failure: Error) => setError(failure.message)).finally(() => setBusy(null));
+  };
   return (
     <main id="main" className="sheet wide">
       <h1>Recordings</h1>
@@ -51,14 +55,19 @@ export function Recordings() {
                 Export
               </a>
               {session.video && (
-                <button type="button" onClick={() => void act(api.keep(session.id, "geometry"))}>
+                <button
+                  type="button"
+                  disabled={busy !== null}
+                  onClick={() => act(session.id, api.keep(session.id, "geometry"))}
+                >
                   Keep geometry only
                 </button>
               )}
-              <button type="button" className="danger" onClick={() => setDoomed(session)}>
+              <button type="button" className="danger" disabled={busy !== null} onClick={() => setDoomed(session)}>
                 Delete
               </button>
             </p>
+            {busy === session.id && <p role="status">Working on it …</p>}
             {played === session.id && <Player id={session.id} />}
           </li>
         ))}
@@ -75,7 +84,7 @@ export function Recordings() {
               className="danger"
               onClick={() => {
                 if (played === doomed.id) setPlayed(null);
-                void act(api.remove(doomed.id));
+                act(doomed.id, api.remove(doomed.id));
                 setDoomed(null);
               }}
             >
