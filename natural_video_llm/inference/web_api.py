@@ -109,7 +109,8 @@ def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
         summaries.sort(key=lambda summary: summary.started_utc, reverse=True)
         return SessionList(recording=folder is not None, sessions=summaries)
 
-    @router.get("/{session_id}", responses=gone)
+    # A path of its own: of two routes on one path, Starlette names only the first one's methods in its 405 answers.
+    @router.get("/{session_id}/details", responses=gone)
     def show_session(path: At) -> SessionDetails:
         return _done(lambda: _details(path))
 

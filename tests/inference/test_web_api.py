@@ -83,7 +83,7 @@ def test_sessions_are_listed_and_shown(client: Client, recordings: Path) -> None
     session = Session(recordings / summary["id"])
     assert summary["video"]
     assert not summary["latents"]
-    status, details = client.json("GET", f"/{summary['id']}")
+    status, details = client.json("GET", f"/{summary['id']}/details")
     assert status == 200
     assert [text["text"] for text in details["texts"]] == [text.text for text in session.texts]
     assert details["texts"][0]["char_times"] == session.texts[0].char_times
@@ -134,12 +134,12 @@ def test_deletion_leaves_nothing(client: Client, recordings: Path) -> None:
         assert "recording" in answer["detail"]
     assert client.raw("DELETE", f"/{name}") == (204, b"")
     assert not list(recordings.rglob(f"*{name}*"))
-    assert client.raw("GET", f"/{name}")[0] == 404
+    assert client.raw("GET", f"/{name}/details")[0] == 404
 
 
 @pytest.mark.parametrize("name", ["none", "..", "%2e%2e", "..%2f..%2fetc", ".deleted-other", "a%00b"])
 def test_other_names_are_no_sessions(name: str, client: Client) -> None:
-    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/export"), ("GET", "/video/000000.mp4")):
+    for method, path in (("GET", "/details"), ("DELETE", ""), ("GET", "/export"), ("GET", "/video/000000.mp4")):
         assert client.raw(method, f"/{name}{path}")[0] in (404, 405)
 
 
@@ -152,4 +152,4 @@ def test_a_session_gives_out_nothing_but_its_videos(client: Client) -> None:
 def test_a_server_that_does_not_record_has_no_sessions() -> None:
     for client in _serving(None):
         assert client.json("GET", "") == (200, {"recording": False, "sessions": []})
-        assert client.raw("GET", "/some")[0] == 404
+        assert client.raw("GET", "/some/details")[0] == 404

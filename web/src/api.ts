@@ -49,7 +49,7 @@ const session = (id: string) => `/api/sessions/${encodeURIComponent(id)}`;
 
 export const api = {
   sessions: () => call<SessionList>("GET", "/api/sessions"),
-  session: (id: string) => call<SessionDetails>("GET", session(id)),
+  session: (id: string) => call<SessionDetails>("GET", `${session(id)}/details`),
   keep: (id: string, keep: Keep) => call<SessionSummary>("POST", `${session(id)}/keep`, { keep }),
   remove: (id: string) => call<void>("DELETE", session(id)),
   videoAddress: (id: string, name: string) => withToken(`${session(id)}/video/${encodeURIComponent(name)}`),
