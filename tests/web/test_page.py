@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import BUILT, REAL_FACE, Server, node
 from fake_camera import real_face
+from page_server import BUILT, REAL_FACE, Server, node
 
 from natural_video_llm.checkpoint import load_tokenizer
 from natural_video_llm.preprocessing.align_text_video import align_session
@@ -71,7 +71,7 @@ def test_nothing_in_the_page_knows_an_address_to_send_statistics_to(web_tools: P
 
 
 def test_browser_and_server_see_the_same_face(
-    server: Server, chromium: str, face_task_file: Path, tmp_path: Path
+    chromium: str, server: Server, face_task_file: Path, tmp_path: Path
 ) -> None:
     """Mean over frames and points, in distances between the eyes' outer corners."""
     frames = list(real_face(REAL_FACE, 60))[::6]
