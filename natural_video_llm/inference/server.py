@@ -28,13 +28,14 @@ from natural_video_llm.inference.conversation import Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.serving.completions import RequestError, completions_router
 from natural_video_llm.inference.serving.guard import SameSite, TokenGuard, TokenScheme, deny, is_local
+from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.limits import Limits
-from natural_video_llm.inference.serving.live_session import House
 from natural_video_llm.inference.serving.metrics import Metrics
 from natural_video_llm.inference.serving.page import add_page
 from natural_video_llm.inference.serving.realtime import converse
 from natural_video_llm.inference.serving.recording import mend_recordings
 from natural_video_llm.inference.serving.registry import Registry, ServerFullError
+from natural_video_llm.inference.web_api import sessions_router
 from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.stop_signals import on_stop_signals
 
@@ -110,6 +111,7 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
     created = int(service.folder.stat().st_mtime)
     app.include_router(completions_router(house, lambda: state.registry, created), dependencies=guarded)
     app.include_router(_figures_router(state, metrics, guarded))
+    app.include_router(sessions_router(service.record, engine.model.config.encoder), dependencies=guarded)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:

@@ -16,7 +16,7 @@ from natural_video_llm.inference.conversation import Reply, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.live_face import MOST_PIXELS
 from natural_video_llm.inference.serving import chat_messages as chat
-from natural_video_llm.inference.serving.live_session import House
+from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.messages import without_controls
 from natural_video_llm.inference.serving.pictures import BadPictureError, data_of_url, decode_clip, decode_picture
 from natural_video_llm.inference.serving.registry import Registry

@@ -5,26 +5,22 @@ The event loop's thread alone calls its methods; what takes time is done in thre
 
 import asyncio
 import secrets
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Piece, Sampling
-from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.serving import events, messages
 from natural_video_llm.inference.serving.clock_match import ClockMatch
-from natural_video_llm.inference.serving.limits import Allowance, Limits
+from natural_video_llm.inference.serving.house import House
+from natural_video_llm.inference.serving.limits import Allowance
 from natural_video_llm.inference.serving.messages import BadMessageError, without_controls
-from natural_video_llm.inference.serving.metrics import Metrics
 from natural_video_llm.inference.serving.outbox import Outbox
+from natural_video_llm.inference.serving.picture_queue import PictureQueue
 from natural_video_llm.inference.serving.pictures import BadPictureError, decode_picture
 from natural_video_llm.inference.serving.recording import EncoderPool, LiveRecording
 from natural_video_llm.sessions.events import DEFAULT_SPEAKER, MODEL_SPEAKER
@@ -32,29 +28,6 @@ from natural_video_llm.sessions.events import DEFAULT_SPEAKER, MODEL_SPEAKER
 # While a picture is decoded one more may wait; where pictures are kept, more, so that none is lost to a slow moment.
 _WAITING_PICTURES, _WAITING_KEPT_PICTURES = 1, 30
 _TELL_EVERY_S = 2.0
-
-
-@dataclass(frozen=True)
-class House:
-    """What the sessions of one server share.
-
-    Args:
-        engine: of the run.
-        model: the run's name.
-        limits: of the server.
-        replies: threads in which replies are written, one for each session.
-        pictures: threads in which pictures are decoded.
-        metrics: counted into.
-        record_folder: where live sessions may be recorded; None for nowhere.
-    """
-
-    engine: Engine
-    model: str
-    limits: Limits
-    replies: ThreadPoolExecutor
-    pictures: ThreadPoolExecutor
-    metrics: Metrics
-    record_folder: Path | None = None
 
 
 @dataclass
@@ -79,8 +52,7 @@ class LiveSession:
         self._response: _Response | None = None
         self._seed_next: int | None = None
         self.recording: LiveRecording | None = None
-        self._pictures: deque[tuple[float, bytes]] = deque()
-        self._picture_lock, self._decoding = threading.Lock(), False
+        self._pictures = PictureQueue(house.pictures, self._decode)
         self._dropped = 0
         self._told: tuple[Any, ...] = ()
         self._told_s = 0.0
@@ -98,8 +70,7 @@ class LiveSession:
         """The client has gone: nothing is computed for it, nothing of it is recorded any more."""
         self.cancel()
         self._pending.clear()
-        with self._picture_lock:
-            self._pictures.clear()
+        self._pictures.clear()
         await self.stop_recording()
 
     async def close(self) -> None:
@@ -341,7 +312,8 @@ class LiveSession:
         mapped_s = self.clock.to_server(frame.client_time_s)
         time_s = now_s if mapped_s is None else mapped_s
         if isinstance(frame, messages.PictureFrame):
-            self._queue_picture(time_s, frame.content)
+            most = _WAITING_PICTURES if self.recording is None else _WAITING_KEPT_PICTURES
+            self._dropped += self._pictures.put(time_s, frame.content, most)
             return
         try:
             taken = self.conversation.see_points(
@@ -352,26 +324,6 @@ class LiveSession:
         metrics.frames.labels("taken" if taken else "dropped").inc()
         if taken and self.recording is not None:
             self.recording.points(time_s, frame.points, frame.width_px, frame.height_px)
-
-    def _queue_picture(self, time_s: float, content: bytes) -> None:
-        most = _WAITING_PICTURES if self.recording is None else _WAITING_KEPT_PICTURES
-        with self._picture_lock:
-            self._pictures.append((time_s, content))
-            while len(self._pictures) > most:
-                self._pictures.popleft()
-                self._dropped += 1
-            if not self._decoding:
-                self._decoding = True
-                self._house.pictures.submit(self._decode_waiting)
-
-    def _decode_waiting(self) -> None:
-        while True:
-            with self._picture_lock:
-                if not self._pictures:
-                    self._decoding = False
-                    return
-                time_s, content = self._pictures.popleft()
-            self._decode(time_s, content)
 
     def _decode(self, time_s: float, content: bytes) -> None:
         frames, recording = self._house.metrics.frames, self.recording

@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from natural_video_llm.inference.serving.live_session import House, LiveSession
+from natural_video_llm.inference.serving.house import House
+from natural_video_llm.inference.serving.live_session import LiveSession
 
 
 class ServerFullError(Exception):
