@@ -148,7 +148,7 @@ def test_the_schema_is_honest(server: LiveServer) -> None:
         @given(case=operation.as_strategy())
         @quick
         def ask(case: schemathesis.Case) -> None:
-            if case.meta.generation.mode.is_positive and isinstance(case.body, dict):
+            if case.path == "/v1/chat/completions" and case.meta.generation.mode.is_positive:
                 answerable(case.body)
             case.call_and_validate()
 
