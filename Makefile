@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check web clean
 
 demo: .venv/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo.sh demo
@@ -16,9 +16,14 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python hatch_build.py check
+
+# The page in web/ → natural_video_llm/web_dist; installing does the same.
+web: .venv/installed
+	$(BIN)/python hatch_build.py
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo web/node_modules natural_video_llm/web_dist
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -17,6 +17,7 @@ from natural_video_llm.cli_capture import CAPTURE_VERBS
 from natural_video_llm.cli_eval import EVAL_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_report import REPORT_VERBS
+from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
@@ -341,21 +342,6 @@ def doctor(
         raise UserError("; ".join(found["broken"]))
 
 
-_LATER = {
-    "serve": "the page and the API",
-}
-
-
-def _later(what: str) -> Callable[[], None]:
-    """Lists a planned verb in the help; `main` answers it before any option is read."""
-
-    def refuse() -> None:
-        raise SystemExit(2)
-
-    refuse.__doc__ = f"{what[0].upper()}{what[1:]} (planned, not built yet)."
-    return refuse
-
-
 VERBS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "import": import_,
@@ -371,7 +357,7 @@ VERBS: dict[str, Callable[..., None]] = {
     **CAPTURE_VERBS,
     "doctor": doctor,
     **SESSION_VERBS,
-    **{verb: _later(what) for verb, what in _LATER.items()},
+    **SERVE_VERBS,
 }
 
 
@@ -384,10 +370,6 @@ def _joined(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Entry point: 0 when the work is done, 1 on a person's mistake, 2 on wrong usage, 130 after Ctrl-C."""
-    for verb, what in _LATER.items():
-        if sys.argv[1:][: len(verb.split())] == verb.split():
-            print(f"nvllm {verb}: {what} is planned and not built yet", file=sys.stderr)
-            raise SystemExit(2)
     arguments = _joined(sys.argv[1:])
     try:
         if arguments[:1] == ["train"]:

@@ -21,7 +21,6 @@ BUILT = (
     *("sessions list", "sessions show", "sessions export", "sessions import", "sessions delete"),
     "doctor",
 )
-PLANNED = ("serve",)
 TINY = (
     "--people",
     "3",
@@ -65,16 +64,8 @@ def test_help_answers_without_the_heavy_libraries() -> None:
 
 def test_help_lists_every_verb() -> None:
     listed = " ".join(nvllm("--help").stdout.split())
-    for verb in (*BUILT, *PLANNED):
+    for verb in BUILT:
         assert f"• {verb} " in listed
-
-
-@pytest.mark.parametrize("verb", PLANNED)
-@pytest.mark.parametrize("rest", [[], ["folder", "--port", "80"]])
-def test_planned_verbs_say_so(verb: str, rest: list[str]) -> None:
-    result = nvllm(*verb.split(), *rest)
-    assert_one_line(result, 2, verb, "not built yet")
-    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(

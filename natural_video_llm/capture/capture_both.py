@@ -12,12 +12,12 @@ import numpy as np
 from rich.console import Console
 
 from natural_video_llm.capture.camera_source import Frames, Source, find_source
-from natural_video_llm.capture.options import MODEL_SPEAKER, BothOptions
+from natural_video_llm.capture.options import BothOptions
 from natural_video_llm.capture.session_opening import open_session
 from natural_video_llm.capture.text_sync_logger import TextSource, keep, open_texts, prepare_stdin
 from natural_video_llm.capture.webcam_video_logger import VideoLogger
 from natural_video_llm.sessions.clock import SessionClock
-from natural_video_llm.sessions.events import SessionEnd, Text
+from natural_video_llm.sessions.events import MODEL_SPEAKER, SessionEnd, Text
 from natural_video_llm.sessions.folder import SessionWriter
 from natural_video_llm.stop_signals import interrupt, on_stop_signals
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
-
-MODEL_SPEAKER = "model"
+from natural_video_llm.sessions.events import MODEL_SPEAKER
 
 
 @dataclass(frozen=True)

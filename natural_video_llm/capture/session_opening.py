@@ -7,10 +7,8 @@ from rich.console import Console
 from natural_video_llm.capture.consent import RECORDED, ask_consent
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.clock import SessionClock, boot_id, utc_now
-from natural_video_llm.sessions.events import SessionStart
+from natural_video_llm.sessions.events import DEFAULT_SPEAKER, SessionStart
 from natural_video_llm.sessions.folder import SessionExistsError, SessionWriter, check_session_id
-
-DEFAULT_SPEAKER = "speaker"
 
 
 def open_session(

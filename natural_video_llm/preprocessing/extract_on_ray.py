@@ -12,9 +12,7 @@ its keeper's choice.
 import logging
 import os
 import pickle
-import secrets
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,14 +24,13 @@ import cv2
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders import Encoder, Execution, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import FailedSegment, Job, Outcome, RunJobs, try_segment
+from natural_video_llm.ray_cluster import cluster_here, no_ray, prepare_ray, short_folder, stderr_into
 
 LOCAL = "local"
 # How often a segment is tried that fails, or whose worker dies.
 TRIES = 3
 
 _ANSWER_S = 10
-# Rows are paths and counts: nothing needs much shared memory. Ray takes a third of the machine's otherwise.
-_OBJECT_STORE_BYTES = 100_000_000
 # Each block is a task; more would be a burden on whoever hands them out.
 _MOST_BLOCKS = 10_000
 
@@ -53,7 +50,7 @@ def segments_on_ray(address: str, encoder: Encoder, execution: Execution, worker
     ray = _import_ray(address)
     if address != LOCAL:
         _check_it_answers(address)
-    with tempfile.TemporaryDirectory(prefix="nvllm-ray-", dir=_short_folder(), ignore_cleanup_errors=True) as logs:
+    with tempfile.TemporaryDirectory(prefix="nvllm-ray-", dir=short_folder(), ignore_cleanup_errors=True) as logs:
         try:
             _connect(ray, address, workers, logs)
             on_gpu = (execution.device or "cpu").startswith("cuda")
@@ -69,19 +66,12 @@ def segments_on_ray(address: str, encoder: Encoder, execution: Execution, worker
 
 
 def _import_ray(address: str) -> Any:
-    # Read when Ray is imported, also by the processes that it starts.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if address == LOCAL:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # what it tells on stdout of workers that died
+    prepare_ray(own_cluster=address == LOCAL)
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise UserError(
-            f"--ray needs the extra scale ({error}); install it: pip install 'natural-video-llm[scale]'"
-        ) from error
+        raise no_ray(f"--ray {address}", error) from error
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return ray
@@ -99,21 +89,10 @@ def _check_it_answers(address: str) -> None:
             raise UserError(f"--ray {address}: nothing answers there ({error}); check the address") from error
 
 
-def _short_folder() -> str | None:
-    # Ray's sockets lie in it, and the path of a socket may have about a hundred characters.
-    return "/tmp" if Path("/tmp").is_dir() else None
-
-
 def _connect(ray: Any, address: str, workers: int | None, logs: str) -> None:
-    started_here = {
-        "num_cpus": workers or os.cpu_count() or 1,
-        "include_dashboard": False,
-        "object_store_memory": _OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
-        "_temp_dir": logs,
-    }
+    started_here = cluster_here(workers or os.cpu_count() or 1, logs)
     try:
-        with _stderr_into(Path(logs) / "stderr"):
+        with stderr_into(Path(logs) / "stderr"):
             # "local" is never a cluster that runs already, which RAY_ADDRESS may name.
             ray.init(
                 address=address,
@@ -124,20 +103,6 @@ def _connect(ray: Any, address: str, workers: int | None, logs: str) -> None:
     except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
         hint = "check the address; a cluster with a token, Ray's default, needs RAY_AUTH_MODE=token"
         raise UserError(f"--ray {address}: {_last_line(error)}; {hint}") from error
-
-
-@contextmanager
-def _stderr_into(file: Path) -> Iterator[None]:
-    """Ray's libraries say there which log level they were told to keep to."""
-    sys.stderr.flush()
-    before, there = os.dup(2), os.open(file, os.O_WRONLY | os.O_CREAT)
-    os.dup2(there, 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(there)
 
 
 class _SegmentWorker:

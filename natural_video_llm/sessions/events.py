@@ -10,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 SCHEMA_VERSION = 1
 
+# Who is filmed, where nobody gave a name, and who answers where a model does.
+DEFAULT_SPEAKER = "speaker"
+MODEL_SPEAKER = "model"
+
 
 class _Event(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)

@@ -119,8 +119,13 @@ class SessionWriter:
                 f"{path}: this session's clock does not run any more (the machine was restarted, or the session "
                 "was not recorded here); record into a new folder"
             )
+        return cls.reopen(path)
+
+    @classmethod
+    def reopen(cls, path: Path) -> "SessionWriter":
+        """As `join`, for events whose times come from the session's own files: its clock need not run any more."""
         writer = cls.__new__(cls)
-        writer.path, writer.start = path, start
+        writer.path, writer.start = path, read_start(path)
         writer._log = _open_log(path)
         writer._log.mend()
         return writer

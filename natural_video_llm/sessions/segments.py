@@ -11,6 +11,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.events import VideoSegmentEnd, VideoSegmentStart
 from natural_video_llm.sessions.folder import Session, SessionWriter
+from natural_video_llm.sessions.latents import load_latents
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
 
@@ -29,7 +30,7 @@ class SegmentRecorder:
     def __init__(self, writer: SessionWriter, segment_s: float, nominal_rate_hz: float):
         self._writer, self._segment_s = writer, segment_s
         self._nominal_rate_hz = max(1, round(nominal_rate_hz))
-        self._next_number = _next_number(writer.path)
+        self._next_number = next_segment_number(writer.path)
         self._segment: SegmentWriter | None = None
         self._file, self._size_px = "", (0, 0)
         self._started_s, self._dropped = 0.0, 0
@@ -102,7 +103,8 @@ class SegmentRecorder:
 
 
 def recover_segments(writer: SessionWriter) -> None:
-    """Give each segment that its recorder did not close an end event with the frames that play.
+    """Give each segment that its recorder did not close an end event with the frames that play, or with the latents
+    that it has where no pictures were kept.
 
     A file without a single frame is left where it is and reported on stderr. Call this while nobody records.
     """
@@ -111,7 +113,7 @@ def recover_segments(writer: SessionWriter) -> None:
     for event in session.events:
         if not isinstance(event, VideoSegmentStart) or event.file in ended:
             continue
-        times = _times_that_play(writer.path / event.file)
+        times = _times_that_play(writer.path / event.file) or _times_of_latents(writer.path, event.file)
         if times:
             writer.append(VideoSegmentEnd(t=times[-1], file=event.file, frames=len(times), recovered=True))
         else:
@@ -126,7 +128,13 @@ def _times_that_play(video: Path) -> list[float]:
         return []
 
 
-def _next_number(session: Path) -> int:
+def _times_of_latents(session: Path, video_file: str) -> list[float]:
+    for path in session.glob(f"latents/*/{Path(video_file).stem}.safetensors"):
+        return load_latents(path).times.tolist()
+    return []
+
+
+def next_segment_number(session: Path) -> int:
     """One more than any segment that was announced or lies there, whole or not."""
     announced = [event.file for event in Session(session).events if isinstance(event, VideoSegmentStart)]
     names = [Path(file).stem for file in announced] + [path.stem for path in (session / "video").glob("*.mp4")]

@@ -1,0 +1,68 @@
+"""`nvllm serve`; imports are inside it, as in `cli`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from natural_video_llm.assets import STARTER
+
+
+def serve(
+    run: Positional[Path] = Path(STARTER),
+    host: str = "127.0.0.1",
+    port: int = 8710,
+    open: bool = False,
+    token: str | None = None,
+    record: Path | None = None,
+    sessions: int = 8,
+    session_minutes: float = 240,
+    ray: bool = False,
+    replicas: int = 2,
+    device: str | None = None,
+    dtype: str = "float32",
+    onnx: bool = False,
+    weights: Literal["native", "int8"] = "native",
+) -> None:
+    """Serve the page, live conversations over WebSocket, and OpenAI's chat completions, until Ctrl-C.
+
+    Args:
+        run: a run folder; "starter" is the adapter that comes with the package, trained on sample speakers alone.
+        host: address to listen on; 0.0.0.0 lets other machines in, who then need the token.
+        port: to listen on.
+        open: open the page in the browser.
+        token: that clients must show; made up where other machines reach the port, none needed on this one alone.
+        record: folder for recordings of live sessions, each made only with its person's consent; none by default.
+        sessions: conversations at a time, in each replica.
+        session_minutes: how long one may last.
+        ray: serve with several replicas, under Ray Serve (needs the extra `scale`).
+        replicas: how many, with --ray.
+        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
+        dtype: its precision: float32, bfloat16 or float16.
+        onnx: run it by ONNX Runtime.
+        weights: of the LLM: native as they are, int8 for the linear maps in eight bits, which is faster on a CPU.
+    """
+    from natural_video_llm.inference import server
+    from natural_video_llm.inference.serving.guard import is_local
+    from natural_video_llm.inference.serving.limits import Limits
+    from natural_video_llm.preprocessing.encoders import Execution
+
+    service = server.Service(
+        run=run,
+        token=server.choose_token(host, token),
+        local=is_local(host),
+        record=record,
+        limits=Limits(sessions=sessions, session_s=60 * session_minutes),
+        execution=Execution(device, dtype, onnx),
+        weights=weights,
+    )
+    if ray:
+        from natural_video_llm.inference.serve_on_ray import serve_on_ray
+
+        serve_on_ray(service, host, port, replicas)
+    else:
+        server.serve(service, host, port, open)
+
+
+SERVE_VERBS: dict[str, Callable[..., None]] = {"serve": serve}

@@ -1,0 +1,429 @@
+/**
+ * The page in a real Chromium, against a real server. One JSON line a case: {name, ok, error}.
+ *
+ *   node page.mjs ADDRESS CHROMIUM OUT_FOLDER CAMERA SMILING DROOPING BLACK
+ *
+ * Cameras are MJPEG files: a real face, and a sample face that smiles or whose mouth droops; one is black.
+ */
+import { readFile, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { gzipSync } from "node:zlib";
+import { chromium } from "playwright-core";
+
+const [address, executablePath, out, camera, smiling, drooping, black] = process.argv.slice(2);
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const FIRST_LOAD_BYTES = 400_000;
+const PICTURE = 1;
+const GEOMETRY = 2;
+const GEOMETRY_BYTES = [16 + 12, 16 + 16 + 478 * 3 * 4];
+
+function check(holds, what) {
+  if (!holds) throw new Error(what);
+}
+
+function launch(...cameraFlags) {
+  return chromium.launch({ executablePath, args: ["--no-sandbox", ...cameraFlags] });
+}
+
+const withCamera = (file) =>
+  launch(
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    `--use-file-for-fake-video-capture=${file}`,
+  );
+
+/** A page that notes what goes over the wire: requests to other places, and each message to the server. */
+async function open(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 760 }, ...options });
+  const page = await context.newPage();
+  const wire = { requests: [], binary: [], text: [], links: [], faults: [] };
+  context.on("request", (request) => wire.requests.push(request.url()));
+  page.on("pageerror", (error) => wire.faults.push(error.message));
+  page.on("console", (message) => {
+    if (/Content Security Policy|Refused to/.test(message.text())) wire.faults.push(message.text());
+  });
+  page.on("websocket", (socket) => {
+    wire.links.push(socket.url());
+    socket.on("framesent", ({ payload }) => {
+      if (typeof payload === "string") wire.text.push(JSON.parse(payload));
+      else wire.binary.push({ kind: payload[0], bytes: payload.length });
+    });
+  });
+  await page.goto(address);
+  return { context, page, wire };
+}
+
+const agree = (page) => page.getByRole("button", { name: "Agree and switch the camera on" }).click();
+const field = (page) => page.getByLabel("Your message");
+const replies = (page) => page.locator(".turn.assistant .under", { hasText: /bits a word|Interrupted/ });
+
+async function begin(page) {
+  await agree(page);
+  await page.getByText("Face seen", { exact: true }).waitFor({ timeout: 60_000 });
+}
+
+async function withoutCamera(page) {
+  await page.getByLabel("No camera").check();
+  await page.getByRole("button", { name: "Begin without camera" }).click();
+}
+
+async function say(page, text) {
+  const before = await replies(page).count();
+  await field(page).pressSequentially(text, { delay: 15 });
+  await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
+  await field(page).press("Enter");
+  return before;
+}
+
+async function answered(page, before) {
+  await replies(page).nth(before).waitFor({ timeout: 60_000 });
+  return (await page.locator(".turn.assistant .text").nth(before).textContent()).trim();
+}
+
+function staysHere(wire) {
+  const origin = new URL(address).origin;
+  const elsewhere = wire.requests.filter((url) => !url.startsWith(origin) && !/^(blob|data):/.test(url));
+  check(elsewhere.length === 0, `requests left the origin: ${elsewhere.join(" ")}`);
+  check(
+    wire.links.every((url) => new URL(url).host === new URL(address).host),
+    "a WebSocket left the origin",
+  );
+  check(wire.faults.length === 0, `the page had faults: ${wire.faults.join(" | ")}`);
+}
+
+async function accessible(page, place) {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  const said = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`).join("; ");
+  check(serious.length === 0, `${place}: ${said}`);
+}
+
+async function geometryOnly(browser) {
+  const { context, page, wire } = await open(browser);
+  await begin(page);
+  await page.waitForTimeout(1000);
+  check(wire.binary.length > 0, "nothing was sent");
+  check(
+    wire.binary.every(({ kind, bytes }) => kind === GEOMETRY && GEOMETRY_BYTES.includes(bytes)),
+    "not geometry alone",
+  );
+  const longest = Math.max(...wire.text.map((message) => JSON.stringify(message).length));
+  check(longest < 1000, "a text message is large enough to hold a picture");
+  staysHere(wire);
+  await context.close();
+}
+
+async function videoByChoice(browser) {
+  const { context, page, wire } = await open(browser);
+  await page.getByLabel("Video").check();
+  await begin(page);
+  check(wire.binary.length > 0 && wire.binary.every(({ kind }) => kind === PICTURE), "no pictures were sent");
+  staysHere(wire);
+  await context.close();
+}
+
+async function conversation(browser) {
+  const { context, page, wire } = await open(browser);
+  await begin(page);
+  await page.screenshot({ path: `${out}/ready.png` });
+  const reply = await answered(page, await say(page, "My dad wants to come to my match"));
+  check(reply.length > 0, "the reply is empty");
+  check((await page.locator(".word").count()) > 0, "no word says how far the face moved it");
+  const { item } = wire.text.find(({ type }) => type === "conversation.item.create");
+  const times = item.char_times;
+  check(times.length === Array.from(item.content[0].text).length, "not one time for each character");
+  check(times.every((time, at) => at === 0 || time >= times[at - 1]) && times.at(-1) > times[0], "times do not rise");
+  check(
+    wire.text.some(({ type }) => type === "input_text.draft"),
+    "no draft was sent while typing",
+  );
+  await page.screenshot({ path: `${out}/reply.png` });
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.setViewportSize({ width: 390, height: 760 });
+  await page.screenshot({ path: `${out}/phone-dark.png` });
+  await accessible(page, "conversation, dark, phone");
+  await page.reload();
+  await page.locator(".state:not(.off)").waitFor();
+  await page.getByText(reply.slice(0, 30)).first().waitFor();
+  check(wire.links.at(-1).includes("resume="), "the reload did not resume");
+  staysHere(wire);
+  await context.close();
+}
+
+/** The likeliest reply, word by word, from the same seed each time. */
+async function likeliestReply(browser, start) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.routeWebSocket(/realtime/, (socket) => {
+    const server = socket.connectToServer();
+    server.onMessage((message) => {
+      socket.send(message);
+      if (typeof message !== "string" || JSON.parse(message).type !== "session.created") return;
+      server.send(JSON.stringify({ type: "session.update", session: { seed: 7, temperature: 0 } }));
+    });
+  });
+  await page.goto(address);
+  await start(page);
+  await page.waitForTimeout(1500);
+  await say(page, "My dad wants to come to my match");
+  await page.locator(".turn.assistant .under > *").first().waitFor({ timeout: 60_000 });
+  const reply = (await page.locator(".turn.assistant .text").first().textContent()).trim();
+  await context.close();
+  return reply;
+}
+
+async function textOnly(browser) {
+  const { context, page, wire } = await open(browser);
+  await withoutCamera(page);
+  const before = await page.locator(".turn.assistant").count();
+  await say(page, "Hello");
+  await page.locator(".turn.assistant .text").nth(before).waitFor({ timeout: 60_000 });
+  check(wire.binary.length === 0, "something of a camera was sent");
+  check((await page.locator("video").count()) === 0, "there is a self-view");
+  staysHere(wire);
+  await context.close();
+}
+
+async function strangeText(browser) {
+  const { context, page, wire } = await open(browser);
+  await withoutCamera(page);
+  for (const text of ["<img src=x onerror=alert(1)><b>bold</b> 👩‍👧‍👦", "שלום, מה שלומך?"]) await say(page, text);
+  const shown = page.locator(".turn.user .text");
+  check((await shown.nth(0).textContent()).startsWith("<img src=x"), "markup was not shown as it was typed");
+  check((await page.locator(".text img, .text b").count()) === 0, "markup became elements");
+  check(
+    (await shown.nth(1).evaluate((text) => getComputedStyle(text).direction)) === "rtl",
+    "Hebrew runs from the left",
+  );
+  await field(page).fill("word ".repeat(30_000));
+  await page.getByText(/Too long by \d+ characters/).waitFor();
+  check(await page.getByRole("button", { name: "Send" }).isDisabled(), "a text that is too long can be sent");
+  staysHere(wire);
+  await context.close();
+}
+
+async function interruption(browser) {
+  const { context, page, wire } = await open(browser);
+  await withoutCamera(page);
+  for (const interrupt of [() => field(page).press("w"), () => page.keyboard.press("Escape")]) {
+    const cancels = wire.text.filter(({ type }) => type === "response.cancel").length;
+    await field(page).fill("Tell me a long story about your summer.");
+    await field(page).press("Enter");
+    await page.getByRole("button", { name: "Stop" }).waitFor({ timeout: 60_000 });
+    await interrupt();
+    await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached" });
+    check(wire.text.filter(({ type }) => type === "response.cancel").length === cancels + 1, "not cancelled once");
+  }
+  check((await page.getByText("Interrupted").count()) > 0, "an interrupted reply does not say so");
+  await context.close();
+}
+
+async function reconnect(browser) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const links = [];
+  await page.routeWebSocket(/realtime/, (socket) => {
+    links.push({ socket, server: socket.connectToServer(), url: socket.url() });
+  });
+  await page.goto(address);
+  await withoutCamera(page);
+  await page.getByText("Ready", { exact: true }).waitFor();
+  await say(page, "Remember me");
+  await page.locator(".turn.assistant .under").first().waitFor({ timeout: 60_000 });
+  await links[0].server.close();
+  await links[0].socket.close({ code: 1011 });
+  await page.getByText(/Server not reached|Connecting/).waitFor();
+  await page.getByText("Ready", { exact: true }).waitFor({ timeout: 20_000 });
+  check(links.at(-1).url.includes("resume="), "the conversation was not resumed");
+  check((await page.getByText("Remember me").count()) === 1, "the history is not what it was");
+  await context.close();
+}
+
+async function twoTabs(browser) {
+  const { context, page, wire } = await open(browser);
+  await withoutCamera(page);
+  await page.getByText("Ready", { exact: true }).waitFor();
+  await say(page, "Only in the first tab");
+  // A tab opened by a page begins with a copy of its memory, as a duplicated one does.
+  const opened = context.waitForEvent("page");
+  await page.evaluate(() => window.open(location.href));
+  const second = await opened;
+  const links = [];
+  second.on("websocket", (socket) => links.push(socket.url()));
+  await second.getByText("Ready", { exact: true }).waitFor();
+  check(
+    links.every((url) => !url.includes("resume=")),
+    "the second tab took the first one's conversation",
+  );
+  check((await second.getByText("Only in the first tab").count()) === 0, "the second tab shows the first one's words");
+  check(wire.links.length === 1, "the first tab lost its connection");
+  await context.close();
+}
+
+async function unplugged(browser) {
+  const { context, page, wire } = await open(browser);
+  await begin(page);
+  await page.evaluate(() => {
+    document.querySelector("video").srcObject.getVideoTracks()[0].dispatchEvent(new Event("ended"));
+  });
+  await page.getByText("The camera was disconnected.").waitFor();
+  await page.waitForTimeout(300);
+  const sent = wire.binary.length;
+  await page.waitForTimeout(700);
+  check(wire.binary.length === sent, "frames are sent without a camera");
+  await page.evaluate(() => navigator.mediaDevices.dispatchEvent(new Event("devicechange")));
+  await page.getByText("Face seen", { exact: true }).waitFor({ timeout: 30_000 });
+  check((await page.getByText("The camera was disconnected.").count()) === 0, "the notice stays");
+  await context.close();
+}
+
+async function nobodyInView(browser) {
+  const { context, page, wire } = await open(browser);
+  await agree(page);
+  await page.getByText("Face not seen", { exact: true }).waitFor({ timeout: 60_000 });
+  await page
+    .getByRole("alert")
+    .getByText(/no face/)
+    .waitFor({ timeout: 60_000 });
+  check(wire.binary.length > 0 && wire.binary.every(({ bytes }) => bytes === GEOMETRY_BYTES[0]), "a face was sent");
+  await context.close();
+}
+
+async function recording(browser) {
+  const { context, page, wire } = await open(browser);
+  await page.getByLabel("Video").check();
+  await begin(page);
+  await page.getByRole("button", { name: "Record this conversation" }).click();
+  await page.getByRole("button", { name: "Do not record" }).click();
+  check(!wire.text.some(({ type }) => type === "session.update"), "recorded without consent");
+  await page.getByRole("button", { name: "Record this conversation" }).click();
+  await page.getByRole("button", { name: "I agree, record" }).click();
+  await page.getByText("Recording", { exact: true }).waitFor();
+  await answered(page, await say(page, "I lost my keys"));
+  await page.getByRole("button", { name: "Stop recording" }).click();
+  await page.getByRole("button", { name: "Keep", exact: true }).click();
+  await page.getByRole("link", { name: "Recordings" }).click();
+  await page.getByRole("button", { name: "Play back" }).first().click();
+  await page.getByRole("button", { name: "Play", exact: true }).click();
+  await page.locator(".player .text", { hasText: "I lost my keys" }).waitFor({ timeout: 30_000 });
+  await page.screenshot({ path: `${out}/recordings.png` });
+  await accessible(page, "recordings");
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Export" }).click(),
+  ]);
+  await download.saveAs(`${out}/export.zip`);
+  staysHere(wire);
+  await context.close();
+}
+
+async function deletion(browser) {
+  const { context, page } = await open(browser);
+  await page.getByRole("link", { name: "Recordings" }).click();
+  const rows = page.locator(".recordings > li");
+  await rows.first().waitFor();
+  const count = await rows.count();
+  await rows.first().getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.waitForFunction((left) => document.querySelectorAll(".recordings > li").length === left, count - 1);
+  await context.close();
+}
+
+async function firstLoad(browser) {
+  const { context, page, wire } = await open(browser);
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  let bytes = 0;
+  for (const url of wire.requests) bytes += gzipSync(await (await context.request.get(url)).body()).length;
+  await writeFile(`${out}/first-load.json`, JSON.stringify({ files: wire.requests.length, gzip_bytes: bytes }));
+  check(bytes < FIRST_LOAD_BYTES, `the first load is ${bytes} bytes compressed`);
+  await accessible(page, "consent");
+  await page.screenshot({ path: `${out}/consent.png` });
+  await context.close();
+}
+
+async function keyboardOnly(browser) {
+  const { context, page } = await open(browser);
+  for (let presses = 0; presses < 12; presses++) {
+    await page.keyboard.press("Tab");
+    if (await page.evaluate(() => document.activeElement?.matches("input[type=radio]"))) break;
+  }
+  await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Enter");
+  await field(page).waitFor();
+  check(await field(page).evaluate((box) => box === document.activeElement), "the focus is not in the message field");
+  await page.getByText("Ready", { exact: true }).waitFor();
+  await page.keyboard.type("By keyboard alone");
+  await page.keyboard.press("Enter");
+  await page.locator(".turn.user", { hasText: "By keyboard alone" }).waitFor();
+  await context.close();
+}
+
+async function troubled(browser, title) {
+  const { context, page, wire } = await open(browser);
+  await agree(page);
+  await page.getByText(title).waitFor();
+  await page.getByRole("button", { name: "Try again" }).waitFor();
+  await page.getByText("Ready", { exact: true }).waitFor();
+  await say(page, "Can you hear me?");
+  await page.locator(".turn.user", { hasText: "Can you hear me?" }).waitFor();
+  await page.screenshot({ path: `${out}/trouble.png` });
+  check(wire.binary.length === 0, "something of a camera was sent");
+  await context.close();
+}
+
+async function run(name, work) {
+  const startedMs = Date.now();
+  const error = await work().then(
+    () => null,
+    (failure) => failure.message.split("\n").slice(0, 6).join(" "),
+  );
+  console.log(JSON.stringify({ name, ok: error === null, error, seconds: (Date.now() - startedMs) / 1000 }));
+}
+
+const only = process.env.CASES?.split(",");
+async function all(browser, cases) {
+  for (const [name, work] of Object.entries(cases))
+    if (!only || only.includes(name)) await run(name, () => work(browser));
+  await browser.close();
+}
+
+await all(await withCamera(camera), {
+  firstLoad,
+  geometryOnly,
+  conversation,
+  videoByChoice,
+  textOnly,
+  strangeText,
+  interruption,
+  reconnect,
+  twoTabs,
+  unplugged,
+  keyboardOnly,
+  recording,
+  deletion,
+});
+if (!only || only.includes("otherFace")) {
+  await run("otherFace", async () => {
+    const found = [];
+    for (const file of [smiling, drooping]) {
+      const browser = await withCamera(file);
+      found.push(await likeliestReply(browser, begin));
+      if (file === smiling)
+        found.push(await likeliestReply(browser, withoutCamera), await likeliestReply(browser, withoutCamera));
+      await browser.close();
+    }
+    await writeFile(`${out}/replies.json`, JSON.stringify(found));
+    const [smile, noFace, noFaceEither, droop] = found;
+    check(smile !== droop, `two faces, one reply: ${smile}`);
+    check(noFace === noFaceEither, `no face, two replies: ${noFace} | ${noFaceEither}`);
+    check(noFace !== smile && noFace !== droop, `a reply is the same without the face: ${noFace}`);
+  });
+}
+await all(await withCamera(black), { nobodyInView });
+await all(await launch("--use-fake-ui-for-media-stream=deny", "--use-fake-device-for-media-stream"), {
+  cameraDenied: (browser) => troubled(browser, "The browser keeps the camera from this page."),
+});
+await all(await launch("--use-fake-ui-for-media-stream"), {
+  cameraMissing: (browser) => troubled(browser, "No camera was found."),
+});

@@ -1,0 +1,99 @@
+import { type RefObject, useLayoutEffect, useRef, useState } from "react";
+import { eventTimeS } from "../clock";
+import { remember, remembered } from "../storage";
+import { TypedText } from "../typedText";
+import type { Realtime } from "../useRealtime";
+
+interface Props {
+  field: RefObject<HTMLTextAreaElement | null>;
+  realtime: Realtime;
+  writing: boolean;
+  open: boolean;
+}
+
+const TALLEST_PX = 220;
+const DEFAULT_LIMIT = 20_000;
+
+export function Composer({ field, realtime, writing, open }: Props) {
+  const typed = useRef<TypedText>(null);
+  if (typed.current === null) {
+    typed.current = new TypedText();
+    typed.current.change(remembered.draft, 0);
+  }
+  const [text, setText] = useState(remembered.draft);
+  const limit = realtime.conversation.session?.limits?.text_chars ?? DEFAULT_LIMIT;
+  const count = text.length > 0.8 * limit ? Array.from(text).length : 0;
+  const tooLong = count > limit;
+  const canSend = open && !tooLong && text.trim() !== "";
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the field grows with its text
+  useLayoutEffect(() => {
+    if (!field.current) return;
+    field.current.style.height = "auto";
+    field.current.style.height = `${Math.min(TALLEST_PX, field.current.scrollHeight)}px`;
+  }, [text]);
+
+  const change = (next: string, timeS: number) => {
+    if (writing) realtime.interrupt();
+    typed.current?.change(next, timeS);
+    setText(next);
+    remember({ draft: next });
+    if (next.length <= limit) realtime.draft(next);
+  };
+  const send = () => {
+    if (!canSend || !typed.current) return;
+    const { text: words, charTimes } = typed.current.take();
+    if (!realtime.say(words, charTimes)) {
+      typed.current.change(text, 0);
+      return;
+    }
+    setText("");
+    remember({ draft: "" });
+    field.current?.focus();
+  };
+  return (
+    <form
+      className="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        send();
+      }}
+    >
+      <label className="unseen" htmlFor="message">
+        Your message
+      </label>
+      <textarea
+        id="message"
+        ref={field}
+        rows={1}
+        dir="auto"
+        value={text}
+        placeholder={open ? "Write a message" : "You can go on writing; it is sent once the server is back"}
+        aria-describedby="message-help"
+        aria-invalid={tooLong}
+        onChange={(event) => change(event.target.value, eventTimeS(event.nativeEvent))}
+        onKeyDown={(event) => {
+          if (event.key === "Enter" && !event.shiftKey && !event.nativeEvent.isComposing) {
+            event.preventDefault();
+            send();
+          }
+        }}
+      />
+      {writing && (
+        <button type="button" className="stop" onClick={realtime.interrupt}>
+          Stop
+        </button>
+      )}
+      <button type="submit" className="primary" disabled={!canSend}>
+        Send
+      </button>
+      <p id="message-help" className="help">
+        {tooLong
+          ? `Too long by ${count - limit} characters; shorten it to send it.`
+          : count > 0
+            ? `${count} of ${limit} characters`
+            : "Enter sends, Shift+Enter begins a new line, Escape interrupts."}
+      </p>
+    </form>
+  );
+}

@@ -1,0 +1,111 @@
+import { useCallback, useEffect, useState } from "react";
+import { api, type SessionList, type SessionSummary } from "../api";
+import { Dialog } from "./Dialog";
+import { Player } from "./Player";
+
+export function Recordings() {
+  const [list, setList] = useState<SessionList | null>(null);
+  const [error, setError] = useState<string | null>(null);
+  const [played, setPlayed] = useState<string | null>(null);
+  const [busy, setBusy] = useState<string | null>(null);
+  const [doomed, setDoomed] = useState<SessionSummary | null>(null);
+  const load = useCallback(() => {
+    api.sessions().then(
+      (found) => {
+        setList(found);
+        setError(null);
+      },
+      (failure: Error) => setError(failure.message),
+    );
+  }, []);
+  useEffect(load, [load]);
+  const act = (id: string, done: Promise<unknown>) => {
+    setBusy(id);
+    void done.then(load, (failure: Error) => setError(failure.message)).finally(() => setBusy(null));
+  };
+  return (
+    <main id="main" className="sheet wide">
+      <h1>Recordings</h1>
+      {error && (
+        <p className="notice" role="alert">
+          {error}
+        </p>
+      )}
+      {list && list.sessions.length === 0 && (
+        <p>
+          {list.recording
+            ? "Nothing is recorded yet. Press “Record this conversation” while you talk."
+            : "This server does not record. Start it with --record FOLDER to let it."}
+        </p>
+      )}
+      <ul className="recordings">
+        {list?.sessions.map((session) => (
+          <li key={session.id}>
+            <h2>{when(session)}</h2>
+            <p className="small">{described(session)}</p>
+            <p className="row">
+              <button
+                type="button"
+                aria-expanded={played === session.id}
+                onClick={() => setPlayed(played === session.id ? null : session.id)}
+              >
+                {played === session.id ? "Close" : "Play back"}
+              </button>
+              <a className="button" href={api.exportAddress(session.id)} download={`${session.id}.zip`}>
+                Export
+              </a>
+              {session.video && (
+                <button
+                  type="button"
+                  disabled={busy !== null}
+                  onClick={() => act(session.id, api.keep(session.id, "geometry"))}
+                >
+                  Keep geometry only
+                </button>
+              )}
+              <button type="button" className="danger" disabled={busy !== null} onClick={() => setDoomed(session)}>
+                Delete
+              </button>
+            </p>
+            {busy === session.id && <p role="status">Working on it …</p>}
+            {played === session.id && <Player id={session.id} />}
+          </li>
+        ))}
+      </ul>
+      {doomed && (
+        <Dialog title={`Delete the recording of ${when(doomed)}?`} onClose={() => setDoomed(null)}>
+          <p>Its pictures, its words and all that was made of them go at once. A model that was trained on it stays.</p>
+          <p className="row end">
+            <button type="button" onClick={() => setDoomed(null)}>
+              Keep it
+            </button>
+            <button
+              type="button"
+              className="danger"
+              onClick={() => {
+                if (played === doomed.id) setPlayed(null);
+                act(doomed.id, api.remove(doomed.id));
+                setDoomed(null);
+              }}
+            >
+              Delete
+            </button>
+          </p>
+        </Dialog>
+      )}
+    </main>
+  );
+}
+
+function when(session: SessionSummary): string {
+  const started = new Date(session.started_utc);
+  return Number.isNaN(started.getTime())
+    ? session.id
+    : started.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
+function described(session: SessionSummary): string {
+  const minutes = session.minutes < 1 ? `${Math.round(60 * session.minutes)} s` : `${session.minutes.toFixed(1)} min`;
+  const seen = session.face_share === null ? "" : `, face seen ${Math.round(100 * session.face_share)} % of the time`;
+  return `${minutes}, ${session.words} words, ${session.video ? "with video" : "no pictures"}${seen}`;
+}

@@ -1,0 +1,61 @@
+import { useEffect, useRef } from "react";
+import { useCamera } from "../face/useCamera";
+import type { Seeing } from "../storage";
+import { useRealtime } from "../useRealtime";
+import { Composer } from "./Composer";
+import { Delays } from "./Delays";
+import { Messages } from "./Messages";
+import { EndedRecording, RecordControl } from "./Recording";
+import { SelfView } from "./SelfView";
+import { StatusBar } from "./StatusBar";
+
+export function Talk({ seeing, onChange }: { seeing: Seeing; onChange: (seeing: Seeing | null) => void }) {
+  const realtime = useRealtime();
+  const { conversation, link, interrupt } = realtime;
+  const camera = useCamera(seeing, realtime.sendFrame);
+  const field = useRef<HTMLTextAreaElement>(null);
+
+  useEffect(() => {
+    const stop = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) interrupt();
+    };
+    addEventListener("keydown", stop);
+    return () => removeEventListener("keydown", stop);
+  }, [interrupt]);
+  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+
+  const accepts = conversation.session?.accepts;
+  const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
+  return (
+    <main id="main" className="talk">
+      <h1 className="unseen">Conversation</h1>
+      <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
+      <aside className="side" aria-label="Camera">
+        <SelfView seeing={seeing} camera={camera} unread={unread === true} onChange={onChange} />
+        <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
+        <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
+      </aside>
+      <section className="words" aria-label="Conversation">
+        {conversation.server.alarm && (
+          <p className="notice alarm" role="alert">
+            {conversation.server.alarm}
+          </p>
+        )}
+        <Messages conversation={conversation} />
+        {conversation.error && (
+          <p className="notice" role="alert">
+            {conversation.error}{" "}
+            <button type="button" className="plain" onClick={realtime.dismissError}>
+              Dismiss
+            </button>
+          </p>
+        )}
+        <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} open={link === "open"} />
+      </section>
+      <EndedRecording realtime={realtime} />
+      <div className="unseen" aria-live="polite">
+        {conversation.spoken}
+      </div>
+    </main>
+  );
+}

@@ -1,0 +1,81 @@
+import { type RefObject, useCallback, useEffect, useRef, useState } from "react";
+import { explain, openCamera, type Trouble, trouble } from "./camera";
+import { drawOutline } from "./drawOutline";
+import { Feed, type FeedStatus } from "./feed";
+
+export interface Camera {
+  videoRef: RefObject<HTMLVideoElement | null>;
+  outlineRef: RefObject<HTMLCanvasElement | null>;
+  trouble: Trouble | null;
+  /** null until the camera runs. */
+  status: FeedStatus | null;
+  retry: () => void;
+}
+
+const STATUS_EVERY_MS = 1000;
+
+/** Opens the camera and sends what is seen through `send`, until the component goes. */
+export function useCamera(as: "geometry" | "video" | "text", send: (frame: ArrayBuffer) => void): Camera {
+  const videoRef = useRef<HTMLVideoElement>(null);
+  const outlineRef = useRef<HTMLCanvasElement>(null);
+  const [found, setTrouble] = useState<Trouble | null>(null);
+  const [status, setStatus] = useState<FeedStatus | null>(null);
+  const [attempt, setAttempt] = useState(0);
+  const retry = useCallback(() => setAttempt((number) => number + 1), []);
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a new attempt opens the camera anew
+  useEffect(() => {
+    const video = videoRef.current;
+    if (as === "text" || !video) return;
+    if (!navigator.mediaDevices) {
+      setTrouble(trouble("insecure"));
+      return;
+    }
+    const running: { feed?: Feed; stream?: MediaStream; gone?: boolean } = {};
+    const stop = () => {
+      running.feed?.stop();
+      for (const track of running.stream?.getTracks() ?? []) track.stop();
+      setStatus(null);
+    };
+    const fail = (what: Trouble) => {
+      if (running.gone) return;
+      stop();
+      setTrouble(what);
+    };
+    const listener = {
+      frame: send,
+      points: (points: Float32Array | null, outline: number[][]) => {
+        if (outlineRef.current) drawOutline(outlineRef.current, video, points, outline);
+      },
+      failed: () => fail(trouble("faceModel")),
+    };
+    openCamera().then(
+      (stream) => {
+        running.stream = stream;
+        if (running.gone) return stop();
+        setTrouble(null);
+        stream.getVideoTracks()[0]?.addEventListener("ended", () => fail(trouble("unplugged")));
+        video.srcObject = stream;
+        video.play().catch(() => {}); // a page that goes meanwhile
+        running.feed = new Feed(video, as, listener);
+        setStatus(running.feed.status);
+      },
+      (error: unknown) => fail(explain(error)),
+    );
+    const timer = setInterval(() => running.feed && setStatus(running.feed.status), STATUS_EVERY_MS);
+    return () => {
+      running.gone = true;
+      clearInterval(timer);
+      stop();
+    };
+  }, [as, send, attempt]);
+
+  const waitsForCamera = found?.kind === "unplugged" || found?.kind === "missing";
+  useEffect(() => {
+    if (!waitsForCamera) return;
+    navigator.mediaDevices.addEventListener("devicechange", retry);
+    return () => navigator.mediaDevices.removeEventListener("devicechange", retry);
+  }, [waitsForCamera, retry]);
+
+  return { videoRef, outlineRef, trouble: found, status, retry };
+}
