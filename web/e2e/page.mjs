@@ -5,99 +5,33 @@
  *
  * Cameras are MJPEG files: a real face, and a sample face that smiles or whose mouth droops; one is black.
  */
-import { readFile, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
-import { chromium } from "playwright-core";
+import {
+  accessible,
+  address,
+  agree,
+  answered,
+  begin,
+  black,
+  camera,
+  check,
+  drooping,
+  field,
+  launch,
+  open,
+  out,
+  say,
+  smiling,
+  staysHere,
+  withCamera,
+  withoutCamera,
+} from "./harness.mjs";
 
-const [address, executablePath, out, camera, smiling, drooping, black] = process.argv.slice(2);
-const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
 const GEOMETRY = 2;
 const GEOMETRY_BYTES = [16 + 12, 16 + 16 + 478 * 3 * 4];
-
-function check(holds, what) {
-  if (!holds) throw new Error(what);
-}
-
-function launch(...cameraFlags) {
-  return chromium.launch({ executablePath, args: ["--no-sandbox", ...cameraFlags] });
-}
-
-const withCamera = (file) =>
-  launch(
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    `--use-file-for-fake-video-capture=${file}`,
-  );
-
-/** A page that notes what goes over the wire: requests to other places, and each message to the server. */
-async function open(browser, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 760 }, ...options });
-  const page = await context.newPage();
-  const wire = { requests: [], binary: [], text: [], links: [], faults: [] };
-  context.on("request", (request) => wire.requests.push(request.url()));
-  page.on("pageerror", (error) => wire.faults.push(error.message));
-  page.on("console", (message) => {
-    if (/Content Security Policy|Refused to/.test(message.text())) wire.faults.push(message.text());
-  });
-  page.on("websocket", (socket) => {
-    wire.links.push(socket.url());
-    socket.on("framesent", ({ payload }) => {
-      if (typeof payload === "string") wire.text.push(JSON.parse(payload));
-      else wire.binary.push({ kind: payload[0], bytes: payload.length });
-    });
-  });
-  await page.goto(address);
-  return { context, page, wire };
-}
-
-const agree = (page) => page.getByRole("button", { name: "Agree and switch the camera on" }).click();
-const field = (page) => page.getByLabel("Your message");
-const replies = (page) => page.locator(".turn.assistant .under", { hasText: /bits a word|Interrupted/ });
-
-async function begin(page) {
-  await agree(page);
-  await page.getByText("Face seen", { exact: true }).waitFor({ timeout: 60_000 });
-}
-
-async function withoutCamera(page) {
-  await page.getByLabel("No camera").check();
-  await page.getByRole("button", { name: "Begin without camera" }).click();
-}
-
-async function say(page, text) {
-  const before = await replies(page).count();
-  await field(page).pressSequentially(text, { delay: 15 });
-  await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
-  await field(page).press("Enter");
-  return before;
-}
-
-async function answered(page, before) {
-  await replies(page).nth(before).waitFor({ timeout: 60_000 });
-  return (await page.locator(".turn.assistant .text").nth(before).textContent()).trim();
-}
-
-function staysHere(wire) {
-  const origin = new URL(address).origin;
-  const elsewhere = wire.requests.filter((url) => !url.startsWith(origin) && !/^(blob|data):/.test(url));
-  check(elsewhere.length === 0, `requests left the origin: ${elsewhere.join(" ")}`);
-  check(
-    wire.links.every((url) => new URL(url).host === new URL(address).host),
-    "a WebSocket left the origin",
-  );
-  check(wire.faults.length === 0, `the page had faults: ${wire.faults.join(" | ")}`);
-}
-
-async function accessible(page, place) {
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run());
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  const said = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`).join("; ");
-  check(serious.length === 0, `${place}: ${said}`);
-}
 
 async function geometryOnly(browser) {
   const { context, page, wire } = await open(browser);

@@ -26,12 +26,12 @@ export function Composer({ field, realtime, writing, open }: Props) {
   const tooLong = count > limit;
   const canSend = open && !tooLong && text.trim() !== "";
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the field grows with its text
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the field is as tall as its text, or the words in its place
   useLayoutEffect(() => {
     if (!field.current) return;
     field.current.style.height = "auto";
     field.current.style.height = `${Math.min(TALLEST_PX, field.current.scrollHeight)}px`;
-  }, [text]);
+  }, [text, open]);
 
   const change = (next: string, timeS: number) => {
     if (writing) realtime.interrupt();
