@@ -209,9 +209,7 @@ def _cut_out(rgb: np.ndarray, region: _Region, to_picture: np.ndarray) -> np.nda
     # OpenCV warps four channels three times as fast as three.
     near = cv2.cvtColor(rgb[top : top + extent, left : left + extent], cv2.COLOR_RGB2RGBA)
     to_near = to_picture - [[0, 0, left], [0, 0, top]]
-    crop = cv2.warpAffine(
-        near, to_near, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    )
+    crop = cv2.warpAffine(near, to_near, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
 
 
