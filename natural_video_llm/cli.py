@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction
 
 from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
+from natural_video_llm.cli_evidence import EVIDENCE_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
@@ -226,25 +227,6 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
         console.print(f"trained: {options.out} (next: {then})", markup=False, soft_wrap=True)
 
 
-def eval_(run: Positional[Path], json: bool = False) -> None:
-    """Find out whether a run uses the right face at the right time; writes eval.json.
-
-    Args:
-        run: a run folder.
-        json: print eval.json instead of tables.
-    """
-    from natural_video_llm.evaluation.eval import evaluate
-    from natural_video_llm.evaluation.tables import print_evidence
-
-    with working("evaluating") as report:
-        result, _ = evaluate(run, report)
-    if json:
-        emit(**result)
-    else:
-        print_evidence(result, console)
-        console.print(f"figures: {run / 'eval.json'}", markup=False, soft_wrap=True)
-
-
 def export(run: Positional[Path], out: Positional[Path]) -> None:
     """Write a run as a plain Hugging Face model with LoRA merged in, the adapter and a model card beside it.
 
@@ -347,7 +329,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "extract": extract,
     "align": align,
     "train": train,
-    "eval": eval_,
+    **EVIDENCE_VERBS,
     "export": export,
     "chat": chat,
     **CAPTURE_VERBS,

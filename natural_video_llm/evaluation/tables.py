@@ -1,5 +1,6 @@
 """The evidence as tables on a terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -7,14 +8,16 @@ from rich.table import Table
 
 
 def print_evidence(result: dict[str, Any], console: Console) -> None:
-    """Print what `evaluate` found: conditions, choices, and replies side by side."""
-    data = result["data"]
+    """Print what `evaluate` found: the verdict, conditions, choices, and replies side by side."""
+    verdict, data = result["verdict"], result["data"]
+    console.print(f"the face: {verdict['face'].upper()}", style="bold", highlight=False)
+    console.print(verdict["words"], markup=False, highlight=False)
     over = f"{data['people']} people" if data["people"] > 1 else f"{data['sessions']} sessions of one person"
     title = f"{data['utterances']} held-out utterances, 95 % intervals over {over}"
     table = Table("face shown", "bits per token", "true saves, bits per word", title=title)
     for name, figures in result["conditions"].items():
-        saved = "" if name == "true" else _interval(figures["true_saves_per_word"], "+.3f")
-        table.add_row(name, _interval(figures["bits_per_token"], ".3f"), saved)
+        saved = "" if name == "true" else interval(figures["true_saves_per_word"], "+.3f")
+        table.add_row(name, interval(figures["bits_per_token"], ".3f"), saved)
     console.print(table)
     if "choices" in result:
         console.print(_choices_table(result["choices"]))
@@ -32,8 +35,8 @@ def _choices_table(choices: dict[str, Any]) -> Table:
     table = Table("face shown", "right", "choice bits", *headings, title=title)
     for name in names:
         figures = choices[name]
-        shares = [_interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
-        table.add_row(name, _interval(figures["right"], ".2f"), _interval(figures["choice_bits"], ".2f"), *shares)
+        shares = [interval(figures["order_pairs"][p], ".2f") if figures["order_pairs"][p] else "–" for p in pairs]
+        table.add_row(name, interval(figures["right"], ".2f"), interval(figures["choice_bits"], ".2f"), *shares)
     return table
 
 
@@ -43,7 +46,7 @@ def _reaction_table(reaction: dict[str, Any]) -> Table:
     title = "the face ahead: squared error against those who expect nothing new (below 1 the model is better)"
     table = Table("ahead", "squared error", *ratios, title=title)
     for horizon, figures in known.items():
-        cells = [_interval(figures[name], ".3f") for name in ("squared_error", *ratios)]
+        cells = [interval(figures[name], ".3f") for name in ("squared_error", *ratios)]
         table.add_row(horizon, *cells)
     return table
 
@@ -56,6 +59,7 @@ def _replies_table(replies: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _interval(figures: list[float], style: str) -> str:
-    value, low, high = (format(x, style) for x in figures)
+def interval(figures: Sequence[float | None], style: str) -> str:
+    """A figure with its interval, which is not known where one person or session alone was held out."""
+    value, low, high = ("?" if x is None else format(x, style) for x in figures)
     return f"{value} [{low}, {high}]"
