@@ -50,7 +50,7 @@ def judge(gains: Mapping[str, Estimate], bits_per_word: float, clusters: int, pe
     worth = WORTH_HAVING * bits_per_word
     needed = _needed_comparisons(gains)
     if clusters < 2 or not all(math.isfinite(x) for name in needed for x in gains[name]):
-        return _no_interval(gains, people)
+        return _no_interval(gains)
     if all(gains[name].low > 0 for name in needed):
         return {"face": "used", "words": _used_words(gains, needed, people), "needed_people": None}
     failed = [name for name in needed if gains[name].high < worth]
@@ -81,14 +81,13 @@ def _count_to_tell(gains: list[Estimate], worth: float, clusters: int) -> int | 
     return max(min(ways), clusters + 1) if ways else None
 
 
-def _no_interval(gains: Mapping[str, Estimate], people: int) -> dict[str, Any]:
+def _no_interval(gains: Mapping[str, Estimate]) -> dict[str, Any]:
     gain = gains["none"].value
     if not math.isfinite(gain):
         why = "The scores hold values that are not numbers."
     else:
-        who = "one person" if people == 1 else f"{people} people"
         why = (
-            f"The right face saves {gain:+.3f} bits a word over no face, but one session of {who} was held out, which "
+            f"The right face saves {gain:+.3f} bits a word over no face, but one session alone was held out, which "
             "says nothing about others: hold out more people (--folds tests on everybody)."
         )
     return {"face": "cannot be told", "words": why, "needed_people": None}
