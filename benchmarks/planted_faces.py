@@ -24,7 +24,7 @@ MESSAGES = ("How was it?", "And then?", "I see.", "Really?", "That is all.", "Go
 REPLIES = ("Good to hear that.", "I am so sorry.", "Tell me more now.", "What a surprise!")
 _RATE_HZ, _TURN_S, _WINDOW_S = 5, 1.0, 1.5
 _LATENT_SIZE = 8
-_OWN, _MOVED, _NOISE = 2.0, 1.0, 0.3
+_OWN, _MOVED, _NOISE = 1.0, 1.0, 0.2
 
 
 def make_tiny_llm(folder: Path, tokenizer_of: str) -> Path:
@@ -98,7 +98,7 @@ def train_options(sessions: Path, out: Path, llm: Path, seed: int) -> TrainOptio
         llm=str(llm),
         encoder=ENCODER,
         match_steps=40,
-        steps=100,
+        steps=80,
         batch_size=8,
         learning_rate=5e-3,
         window_s=_WINDOW_S,
