@@ -22,7 +22,7 @@ from natural_video_llm.training.train import train
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from planted_faces import make_sessions, train_options
 
-PEOPLE, TURNS = 8, 20
+PEOPLE, TURNS = 8, 16
 
 
 @pytest.fixture(scope="module")
