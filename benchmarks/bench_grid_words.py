@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerBase
 
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.evaluation.conditions import Condition, conditions
-from natural_video_llm.evaluation.eval import load_test_examples
 from natural_video_llm.evaluation.evidence import Scorer
+from natural_video_llm.evaluation.held_out import load_test_examples
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.training.dataset import Example, no_face
 

@@ -16,7 +16,6 @@ from natural_video_llm.assets import DEFAULT_LLM, STARTER, face_landmarker_file
 from natural_video_llm.cli_capture import CAPTURE_VERBS
 from natural_video_llm.cli_eval import EVAL_VERBS
 from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
-from natural_video_llm.cli_report import REPORT_VERBS
 from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
@@ -230,35 +229,6 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
         console.print(f"trained: {options.out} (next: {then})", markup=False, soft_wrap=True)
 
 
-def eval_(
-    run: Positional[Path],
-    replies: int = 12,
-    temperature: float = 0.7,
-    embedding: str | None = None,
-    json: bool = False,
-) -> None:
-    """Find out whether a run uses the right face at the right time; writes eval.json.
-
-    Args:
-        run: a run folder.
-        replies: held-out messages that are answered under the true, no and another person's face (replies.jsonl).
-        temperature: of those replies; 0 always takes the likeliest word.
-        embedding: a folder or Hub id of a sentence model, to compare those replies with what people said.
-        json: print eval.json instead of tables.
-    """
-    from natural_video_llm.evaluation.eval import evaluate
-    from natural_video_llm.evaluation.replies import ReplyOptions
-    from natural_video_llm.evaluation.tables import print_evidence
-
-    with working("evaluating") as report:
-        result, _ = evaluate(run, report, ReplyOptions(replies, temperature, embedding))
-    if json:
-        emit(**result)
-    else:
-        print_evidence(result, console)
-        console.print(f"figures: {run / 'eval.json'}", markup=False, soft_wrap=True)
-
-
 def export(run: Positional[Path], out: Positional[Path]) -> None:
     """Write a run as a plain Hugging Face model with LoRA merged in, the adapter and a model card beside it.
 
@@ -349,10 +319,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "extract": extract,
     "align": align,
     "train": train,
-    "eval": eval_,
     **EVAL_VERBS,
     "export": export,
-    **REPORT_VERBS,
     "chat": chat,
     **CAPTURE_VERBS,
     "doctor": doctor,

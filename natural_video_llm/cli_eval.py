@@ -1,17 +1,108 @@
-"""The verbs of `nvllm eval …`: judges of replies, and a person in a judge's place; imports are inside them."""
+"""The verbs that say whether the face is used, by figures, by a judge and by a person; imports are inside them."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from natural_video_llm.console import bar, console, emit
+from natural_video_llm.console import bar, console, emit, working
 from natural_video_llm.errors import UserError
 
 if TYPE_CHECKING:
     from natural_video_llm.evaluation.judge import Estimated
     from natural_video_llm.evaluation.judging.clients import JudgeAddress
+
+
+def eval_(
+    run: Positional[Path],
+    background: bool = False,
+    replies: int = 12,
+    temperature: float = 0.7,
+    embedding: str | None = None,
+    faces: bool = True,
+    json: bool = False,
+) -> None:
+    """Find out whether a run uses the right face at the right time; writes eval.json and report.html.
+
+    Args:
+        run: a run folder.
+        background: also show it the video with the face painted over, which has to be encoded anew the first time.
+        replies: held-out messages that are answered under the true, no and another person's face (replies.jsonl).
+        temperature: of those replies; 0 always takes the likeliest word.
+        embedding: a folder or Hub id of a sentence model, to compare those replies with what people said.
+        faces: show pictures of the held-out people in the report; --no-faces leaves them out.
+        json: print eval.json instead of tables.
+    """
+    from natural_video_llm.evaluation.eval import evaluate
+    from natural_video_llm.evaluation.replies import ReplyOptions
+    from natural_video_llm.evaluation.report import write_report
+    from natural_video_llm.evaluation.tables import print_evidence
+
+    if background:
+        _extract_backgrounds(run)
+    with working("evaluating") as report:
+        result, _ = evaluate(run, report, background, ReplyOptions(replies, temperature, embedding))
+        report("the report")
+        page = write_report(run, faces)
+    if json:
+        emit(**result)
+    else:
+        print_evidence(result, console)
+        console.print(f"figures: {run / 'eval.json'}\nreport: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _extract_backgrounds(run: Path) -> None:
+    from natural_video_llm.evaluation.held_out import held_out_sessions, run_parts
+    from natural_video_llm.models.fusion_transformer import read_config
+    from natural_video_llm.preprocessing.background import extract_backgrounds
+
+    with working("painting over faces") as report:
+        for part in run_parts(run):
+            sessions, config = held_out_sessions(part), read_config(part)
+            extract_backgrounds(
+                sessions,
+                config.encoder,
+                config.encoder_sha256,
+                os.cpu_count() or 1,
+                lambda done, of: report(f"segments with the face painted over: {done} of {of}"),
+            )
+
+
+def compare(runs: Positional[tuple[Path, ...]], json: bool = False) -> None:
+    """Paired differences between runs, on what both of two held out; each must have been evaluated.
+
+    Args:
+        runs: two run folders or more.
+        json: print one JSON object instead of tables.
+    """
+    from natural_video_llm.evaluation.compare import compare as compare_runs
+    from natural_video_llm.evaluation.compare import print_comparison
+
+    result = compare_runs(runs)
+    if json:
+        emit(**result)
+    else:
+        print_comparison(result, console)
+
+
+def report(run: Positional[Path], faces: bool = True, json: bool = False) -> None:
+    """Write report.html (and evidence.png, evidence.svg) of a run anew, from its eval.json.
+
+    Args:
+        run: a run folder that `nvllm eval` has been through.
+        faces: show pictures of the held-out people; --no-faces leaves them out.
+        json: print one JSON object.
+    """
+    from natural_video_llm.evaluation.report import write_report
+
+    with working("writing the report"):
+        path = write_report(run, faces)
+    if json:
+        emit(report=str(path), bytes=path.stat().st_size, faces=faces)
+    else:
+        console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def judge(
@@ -150,4 +241,10 @@ def _say(text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-EVAL_VERBS: dict[str, Callable[..., None]] = {"eval judge": judge, "eval rate": rate}
+EVAL_VERBS: dict[str, Callable[..., None]] = {
+    "eval": eval_,
+    "eval judge": judge,
+    "eval rate": rate,
+    "report": report,
+    "compare": compare,
+}

@@ -14,8 +14,10 @@ SMALL = {
     "SAMPLE_OPTIONS": "--people 6 --held-out-people 2 --turns 8 --rate-hz 10",
     "TRAIN_OPTIONS": "--match-steps 12 --steps 8 --batch-size 8",
 }
-CONDITIONS = {"true", "none", "other person", "shuffled", "frozen", "text-only twin"} | {
-    f"{s} s {way}" for s in (0.5, 1.0, 2.0) for way in ("early", "late")
+CONDITIONS = {
+    *("true", "none", "other person", "another moment", "shuffled", "frozen", "text-only twin"),
+    *("identity only", "head pose only", "geometry without pose"),
+    *(f"{s} s {way}" for s in (0.5, 1.0, 2.0) for way in ("early", "late")),
 }
 
 pytestmark = pytest.mark.demo
@@ -37,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_demo_says_what_was_found_and_what_comes_next(demo: tuple[Path, str]) -> None:
     _, said = demo
-    for words in ("bits per token", "choice bits", "replies to", "nvllm chat"):
+    for words in ("the face: ", "bits per token", "choice bits", "replies to", "nvllm chat"):
         assert words in said
 
 

@@ -1,12 +1,14 @@
 """The faces that a model is given to find out whether it uses the right one, at the right time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
 SHIFTS_S = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
+# The time-shift curve; the conditions above are points of it.
+CURVE_S = (-2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 Condition = Callable[[Example], FaceTrack]
 
@@ -14,30 +16,33 @@ Condition = Callable[[Example], FaceTrack]
 def conditions(examples: Sequence[Example], memory_s: float, window_s: float, seed: int) -> dict[str, Condition]:
     """Name → what an example's model is shown. "late" means that the video lags behind the words.
 
-    "other person" is left out where there is nobody else. Everything is drawn from `seed`.
+    "other person" is left out where there is nobody else, "another moment" (of the same person) where somebody has no
+    second one. Everything is drawn from `seed`.
     """
-    others = {id(e): other for e, other in zip(examples, _partners(examples, seed), strict=True) if other is not None}
     numbers = {id(e): i for i, e in enumerate(examples)}
-
-    def other_person(example: Example) -> FaceTrack:
-        return moved_to(example, others[id(example)], memory_s)
 
     def shuffled(example: Example) -> FaceTrack:
         rng = np.random.default_rng((seed, numbers[id(example)]))
         return shuffle(example, memory_s, window_s, rng)
 
-    shifts = {
-        f"{abs(s)} s {'late' if s > 0 else 'early'}": (lambda e, s=s: e.seen(memory_s, e.track.later(s)))
-        for s in SHIFTS_S
-    }
     return {
         "true": lambda e: e.seen(memory_s),
         "none": no_face,
-        **({"other person": other_person} if len(others) == len(examples) else {}),
-        **shifts,
+        **_in_place_of("other person", examples, _strangers(examples), memory_s, seed),
+        **_in_place_of("another moment", examples, _other_moments(examples, window_s), memory_s, seed),
+        **{shift_name(s): shifted(s, memory_s) for s in SHIFTS_S},
         "shuffled": shuffled,
         "frozen": lambda e: freeze(e.seen(memory_s), e.target_span_s[0] - window_s),
     }
+
+
+def shifted(shift_s: float, memory_s: float) -> Condition:
+    """The right face, `shift_s` later than it was (earlier where that is negative)."""
+    return lambda e: e.seen(memory_s, e.track.later(shift_s))
+
+
+def shift_name(shift_s: float) -> str:
+    return f"{abs(shift_s)} s {'late' if shift_s > 0 else 'early'}"
 
 
 def moved_to(example: Example, other: Example, memory_s: float) -> FaceTrack:
@@ -63,15 +68,39 @@ def freeze(face: FaceTrack, from_s: float) -> FaceTrack:
     return FaceTrack(held, face.times, np.full(len(face.times), len(seen) > 0))
 
 
-def _partners(examples: Sequence[Example], seed: int) -> list[Example | None]:
-    """For each example another one: of another person, or of another session where there is one person; None where
-    there is none."""
+def _in_place_of(
+    name: str, examples: Sequence[Example], choices: Iterable[Sequence[Example]], memory_s: float, seed: int
+) -> dict[str, Condition]:
+    """The condition that shows the face of one of its `choices` in each example's place; none where one has none."""
     rng = np.random.default_rng(seed)
+    partners: dict[int, Example] = {}
+    for example, some in zip(examples, choices, strict=True):
+        if not some:
+            return {}
+        partners[id(example)] = some[int(rng.integers(len(some)))]
+    return {name: lambda e: moved_to(e, partners[id(e)], memory_s)}
+
+
+def _strangers(examples: Sequence[Example]) -> Iterator[list[Example]]:
+    """For each example those of other people, or of other sessions where there is one person."""
     several = len({e.person for e in examples}) > 1
-    partners: list[Example | None] = []
     for example in examples:
-        strangers = [
-            e for e in examples if (e.person != example.person if several else e.session_id != example.session_id)
+        yield [o for o in examples if (o.person != example.person if several else o.session_id != example.session_id)]
+
+
+def _other_moments(examples: Sequence[Example], window_s: float) -> Iterator[list[Example]]:
+    """For each example those of the same session whose windows do not meet its own; where there are none, those of the
+    same person's other sessions."""
+    people: dict[str, list[Example]] = {}
+    for example in examples:
+        people.setdefault(example.person, []).append(example)
+    for example in examples:
+        first_s, last_s = example.target_span_s
+        others = people[example.person]
+        apart = [
+            other
+            for other in others
+            if other.session_id == example.session_id
+            and (other.target_span_s[0] - window_s > last_s or first_s - window_s > other.target_span_s[1])
         ]
-        partners.append(strangers[rng.integers(len(strangers))] if strangers else None)
-    return partners
+        yield apart or [other for other in others if other.session_id != example.session_id]

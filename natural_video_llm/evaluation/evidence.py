@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from natural_video_llm.checkpoint import autocast
-from natural_video_llm.evaluation.statistics import Estimate, bootstrap
+from natural_video_llm.evaluation.statistics import Estimate, jackknife
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.loss import token_log_probs
 from natural_video_llm.training.dataset import Example, FaceTrack, collate
@@ -66,13 +66,13 @@ class Scorer:
 def bits_per_token(scores: Scores, clusters: Sequence[str]) -> Estimate:
     """Mean cost of a target token in bits; lower is better."""
     sums, counts = -scores.sums, np.array([len(x) for x in scores.log2_probs])
-    return bootstrap(clusters, lambda i: float(sums[i].sum() / counts[i].sum()))
+    return jackknife(clusters, lambda i: float(sums[i].sum() / counts[i].sum()))
 
 
 def bits_gained(better: Scores, worse: Scores, clusters: Sequence[str], weights: np.ndarray) -> Estimate:
     """Bits that `better` saves over `worse`, in all, divided by `weights` (tokens or words), paired by example."""
     difference = better.sums - worse.sums
-    return bootstrap(clusters, lambda i: float(difference[i].sum() / weights[i].sum()))
+    return jackknife(clusters, lambda i: float(difference[i].sum() / weights[i].sum()))
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,20 @@ class Choices:
         tied = self.evidence == top
         return tied[np.arange(len(tied)), self.right] / tied.sum(1)
 
+    @property
+    def bits(self) -> np.ndarray:
+        """[examples]: log2(candidates) + log2 probability of the right one: 0 without a face, log2(candidates) at
+        best."""
+        return math.log2(self.evidence.shape[1]) + self.log2_probability
+
     def choice_bits(self, clusters: Sequence[str]) -> Estimate:
-        """log2(candidates) + mean log2 probability of the right one: 0 without a face, log2(candidates) at best."""
-        limit, logs = math.log2(self.evidence.shape[1]), self.log2_probability
-        return bootstrap(clusters, lambda i: float(limit + logs[i].mean()))
+        bits = self.bits
+        limits = (-math.inf, math.log2(self.evidence.shape[1]))
+        return jackknife(clusters, lambda i: float(bits[i].mean()), limits)
 
     def right_share(self, clusters: Sequence[str]) -> Estimate:
         correct = self.correct
-        return bootstrap(clusters, lambda i: float(correct[i].mean()))
+        return jackknife(clusters, lambda i: float(correct[i].mean()), (0.0, 1.0))
 
     def between(self, wanted: np.ndarray) -> "Choices":
         """Choices among some candidates only: `wanted` [examples, candidates] bool, the right one among them."""

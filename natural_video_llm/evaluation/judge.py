@@ -24,7 +24,7 @@ from natural_video_llm.evaluation.judging.rubric import (
     rating_question,
 )
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of, read_replies
-from natural_video_llm.evaluation.statistics import mean_estimate
+from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.sessions.folder import Session, find_sessions
 
@@ -260,7 +260,7 @@ def _length_effect(judged: Sequence[Pair], merged: Mapping[str, float]) -> dict[
 def write_judgement(result: dict[str, Any], run: Path) -> None:
     """`judge.json`, written beside and renamed."""
     beside = run / f".{JUDGE_FILE}"
-    beside.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(json_ready(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     beside.replace(run / JUDGE_FILE)
 
 

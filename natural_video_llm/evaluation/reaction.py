@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from natural_video_llm.checkpoint import autocast
-from natural_video_llm.evaluation.statistics import Estimate, bootstrap
+from natural_video_llm.evaluation.statistics import Estimate, jackknife
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.reaction import HORIZONS_S, TOLERANCE_S
 from natural_video_llm.training.dataset import Example, collate, collate_faces
@@ -58,7 +58,7 @@ def summarise_reactions(parts: Sequence[ReactionErrors], clusters: Sequence[str]
     counts = np.concatenate([part.counts for part in parts])
     summary: dict[str, Any] = {}
     for place, horizon_s in enumerate(HORIZONS_S):
-        # Examples without a known moment would make a resample of them alone a division by zero.
+        # Whoever was never in view must not count among the people of the interval.
         rows = np.flatnonzero(counts[:, place])
         if not len(rows):
             summary[f"{horizon_s} s"] = None
@@ -74,4 +74,4 @@ def summarise_reactions(parts: Sequence[ReactionErrors], clusters: Sequence[str]
 
 def _ratio(clusters: Sequence[str], above: np.ndarray, below: np.ndarray) -> Estimate:
     """Of two sums over examples; a baseline that was never off counts as off by next to nothing."""
-    return bootstrap(clusters, lambda i: float(above[i].sum() / max(below[i].sum(), 1e-9)))
+    return jackknife(clusters, lambda i: float(above[i].sum() / max(below[i].sum(), 1e-9)), (0.0, np.inf))

@@ -1,5 +1,6 @@
 """The evidence as tables on a terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -7,8 +8,10 @@ from rich.table import Table
 
 
 def print_evidence(result: dict[str, Any], console: Console) -> None:
-    """Print what `evaluate` found: conditions, choices, and replies side by side."""
-    data = result["data"]
+    """Print what `evaluate` found: the verdict, conditions, choices, and replies side by side."""
+    verdict, data = result["verdict"], result["data"]
+    console.print(f"the face: {verdict['face'].upper()}", style="bold", highlight=False)
+    console.print(verdict["words"], markup=False, highlight=False)
     over = f"{data['people']} people" if data["people"] > 1 else f"{data['sessions']} sessions of one person"
     title = f"{data['utterances']} held-out utterances, 95 % intervals over {over}"
     table = Table("face shown", "bits per token", "true saves, bits per word", title=title)
@@ -56,6 +59,7 @@ def _replies_table(replies: list[dict[str, Any]]) -> Table:
     return table
 
 
-def interval(figures: list[float], style: str) -> str:
-    value, low, high = (format(x, style) for x in figures)
+def interval(figures: Sequence[float | None], style: str) -> str:
+    """A figure with its interval, which is not known where one person or session alone was held out."""
+    value, low, high = ("?" if x is None else format(x, style) for x in figures)
     return f"{value} [{low}, {high}]"

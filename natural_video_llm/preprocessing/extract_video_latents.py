@@ -13,6 +13,7 @@ from itertools import repeat
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim
@@ -66,8 +67,13 @@ Outcome = ExtractedSegment | FailedSegment | None
 RunJobs = Callable[[list[Job]], Iterable[tuple[Job, Outcome]]]
 
 
-def encode_segment(video: Path, encoder: Encoder) -> tuple[Latents, int]:
+def encode_segment(
+    video: Path, encoder: Encoder, change: Callable[[np.ndarray], np.ndarray] = lambda rgb: rgb
+) -> tuple[Latents, int]:
     """Latents of one video file, the encoder's state starting afresh, and how many frames it has.
+
+    Args:
+        change: what is done to each picture [H, W, 3] uint8 before the encoder sees it.
 
     Raises:
         UserError: the video cannot be read or has no frame.
@@ -75,7 +81,7 @@ def encode_segment(video: Path, encoder: Encoder) -> tuple[Latents, int]:
     encoder.reset()
     parts: list[Encoded] = []
     frames = 0
-    for chunk in _chunks(read_frames(video)):
+    for chunk in _chunks((time_s, change(rgb)) for time_s, rgb in read_frames(video)):
         parts.append(encoder.encode(chunk))
         frames += len(chunk)
     if not frames:

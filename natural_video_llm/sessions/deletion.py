@@ -31,7 +31,7 @@ def session_id_of(path: Path) -> str:
 
 
 def delete_session(path: Path) -> None:
-    """Delete the folder: video, text, latents, aligned data.
+    """Delete the folder: video, text, latents (those of the background too), aligned data.
 
     It is renamed first, to a name that is nobody's session, so that a deletion that is interrupted leaves nothing
     half there; what such a one left beside it is removed as well.

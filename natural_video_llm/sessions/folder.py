@@ -41,6 +41,7 @@ class Session:
         ├── session.jsonl                     one event a line, append only
         ├── video/000000.mp4 …                a frame's presentation time is its capture time
         ├── latents/<encoder>/000000.safetensors …
+        ├── background/<encoder>/…            the same with the face painted over, for evaluation alone
         └── aligned_data.jsonl
 
     A damaged last line (a recorder was killed while it wrote) is reported on stderr and skipped; any other

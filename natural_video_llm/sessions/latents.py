@@ -1,6 +1,7 @@
 """Latents on disk: one safetensors file a video segment, written beside and renamed."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.folder import Session
+from natural_video_llm.sessions.folder import Session, encoder_folder
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,26 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
     Raises:
         UserError: a finished segment has no latents yet, or they come from different weights.
     """
+    return _joined(session, encoder, latents_file, f"nvllm extract {session.path}")
+
+
+def load_background_latents(session: Session, encoder: str) -> Latents:
+    """The same for latents of the video with the face painted over, which `nvllm eval --background` makes."""
+    return _joined(session, encoder, background_file, "nvllm eval RUN --background")
+
+
+def _joined(session: Session, encoder: str, file_of: Callable[[Session, str, str], Path], made_by: str) -> Latents:
     parts = []
     for segment in session.finished_segments:
-        path = latents_file(session, encoder, segment.file)
+        path = file_of(session, encoder, segment.file)
         if not path.exists():
-            raise UserError(f"{path} is missing; run: nvllm extract {session.path}")
+            raise UserError(f"{path} is missing; run: {made_by}")
         parts.append(load_latents(path))
     if not parts:
         raise UserError(f"{session.path}: no finished video segment, so there is no face to learn from")
     if len({part.encoder_sha256 for part in parts}) > 1:
-        folder = session.latents_dir(encoder)
-        raise UserError(f"{folder}: latents of different weights; delete the folder and run nvllm extract again")
+        folder = file_of(session, encoder, "").parent
+        raise UserError(f"{folder}: latents of different weights; delete the folder and run again: {made_by}")
     return Latents(
         np.concatenate([part.latents for part in parts]),
         np.concatenate([part.times for part in parts]),
@@ -109,3 +119,9 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
 def latents_file(session: Session, encoder: str, video_file: str) -> Path:
     """Where the latents of a segment belong; `video_file` as the event names it."""
     return session.latents_dir(encoder) / f"{Path(video_file).stem}.safetensors"
+
+
+def background_file(session: Session, encoder: str, video_file: str) -> Path:
+    """The same for latents of the video with the face painted over: in the session's folder, so that they go with it,
+    and apart from the others, which they must never be taken for."""
+    return session.path / "background" / encoder_folder(encoder) / f"{Path(video_file).stem}.safetensors"

@@ -164,9 +164,11 @@ def _evidence_text(evidence: dict[str, Any] | None) -> str:
     if evidence is None:
         return "None yet: `nvllm eval` has not been run. Do not believe that the face matters before it has."
     data = evidence["data"]
-    parts = [
-        f"On {data['utterances']} utterances of {data['people']} people that were held out; 95 % intervals from a "
-        f"bootstrap over {data['interval_over']}.",
+    verdict = evidence.get("verdict")  # older evaluations have none
+    parts = [f"The face: **{verdict['face']}**. {verdict['words']}"] if verdict else []
+    parts += [
+        f"On {data['utterances']} utterances of {data['people']} people that were held out; 95 % intervals over "
+        f"{data['interval_over']}.",
         _table(
             ("in place of the right face", "bits a word that the right one saves"),
             [
@@ -223,6 +225,6 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _interval(figures: Sequence[float], style: str) -> str:
-    value, low, high = (format(x, style) for x in figures)
+def _interval(figures: Sequence[float | None], style: str) -> str:
+    value, low, high = ("?" if x is None else format(x, style) for x in figures)
     return f"{value} [{low}, {high}]"

@@ -50,8 +50,9 @@ def track_of(face: FaceTrack) -> int:
 
 
 def test_the_conditions_are_those_of_the_report() -> None:
-    assert set(shown([make_example(), make_example("b")])) == {
-        *("true", "none", "other person", "shuffled", "frozen"),
+    examples = [make_example(person, start_s=start_s) for person in "ab" for start_s in (6.0, 20.0)]
+    assert set(shown(examples)) == {
+        *("true", "none", "other person", "another moment", "shuffled", "frozen"),
         *(f"{s} s {way}" for s in (0.5, 1.0, 2.0) for way in ("early", "late")),
     }
 
@@ -129,6 +130,27 @@ def test_another_person_is_another_person_in_step() -> None:
     partners = [track_of(condition(e)) for e in examples]
     assert len(set(partners)) > 2, "not one for all"
     assert [track_of(shown(examples)["other person"](e)) for e in examples] == partners
+
+
+def test_another_moment_is_the_same_persons_own_and_apart() -> None:
+    examples = [make_example(p, p, start_s, seed=i) for i, p in enumerate("ab") for start_s in (6.0, 7.0, 16.0, 20.0)]
+    for seed in range(5):
+        for example in examples:
+            face = shown(examples, seed)["another moment"](example)
+            track = example.track
+            assert track_of(face) == track.latents[0, 1], "the same person"
+            offset_s = float(face.times[0] - track.times[numbers_of(face)[0]])
+            (start_s,) = {e.times[0] for e in examples if abs(example.times[0] - e.times[0] - offset_s) < 1e-6}
+            assert abs(start_s - example.times[0]) > WINDOW_S, "not the utterance before, whose window is the same"
+
+
+def test_another_moment_comes_from_another_session_where_a_session_has_one() -> None:
+    examples = [make_example("a", f"a{i}", seed=i) for i in range(2)] + [
+        make_example("b", f"b{i}", seed=9) for i in "01"
+    ]
+    faces = shown(examples)["another moment"]
+    assert [track_of(faces(e)) for e in examples[:2]] == [1, 0]
+    assert "another moment" not in shown([*examples, make_example("c")]), "somebody has none"
 
 
 def test_of_one_person_another_session_stands_in() -> None:

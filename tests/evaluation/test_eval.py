@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from natural_video_llm.evaluation.eval import _Part, summarise
+from natural_video_llm.evaluation.eval import json_ready
 from natural_video_llm.evaluation.evidence import Scores
+from natural_video_llm.evaluation.scoring import Part
+from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.sessions.candidates import Candidate, Candidates
 from natural_video_llm.training.dataset import Example, FaceTrack
 
@@ -25,7 +27,7 @@ def make_candidates(message: str, motions: tuple[str, ...] = MOTIONS) -> Candida
     return Candidates(message=message, split="test", candidates=replies)
 
 
-def make_part(people: tuple[str, ...] = ("ann", "bob")) -> _Part:
+def make_part(people: tuple[str, ...] = ("ann", "bob")) -> Part:
     """Two utterances a person, of two and of six tokens, three words each; one bit a token saved by the true face."""
     examples = [
         make_example(person, f"{person}-1", f"{motion} it is", targets)
@@ -42,7 +44,9 @@ def make_part(people: tuple[str, ...] = ("ann", "bob")) -> _Part:
     evidence = np.array([[30.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]] * len(people))
     chance = np.zeros_like(evidence)
     choices = {"true": evidence, "other person": chance, "shuffled": -evidence}
-    return _Part(examples, scores, choices, [make_candidates(f"m{i}") for i in range(len(examples))])
+    candidates = [make_candidates(f"m{i}") for i in range(len(examples))]
+    shifts = {0.0: scores["true"], -0.5: scores["none"]}
+    return Part(examples, scores, choices, candidates, shifts=shifts)
 
 
 def test_figures_by_hand() -> None:
@@ -57,6 +61,10 @@ def test_figures_by_hand() -> None:
     assert result["conditions"]["text-only twin"]["true_saves_per_token"][0] == pytest.approx(2.0)
     assert result["conditions"]["text-only twin"]["true_saves_per_word"][0] == pytest.approx(2.0 * 16 / 12)
     assert result["conditions"]["true"]["true_saves_per_token"] == pytest.approx((0.0, 0.0, 0.0))
+    assert [point["shift_s"] for point in result["time_shift"]] == [-0.5, 0.0], "early first"
+    early, there = (point["true_saves_per_word"] for point in result["time_shift"])
+    assert there == (0.0, 0.0, 0.0)
+    assert early == result["conditions"]["none"]["true_saves_per_word"]
 
 
 def test_choices_by_hand() -> None:
@@ -76,11 +84,12 @@ def test_choices_by_hand() -> None:
 def test_candidates_may_come_in_any_order() -> None:
     part = make_part()
     turned = (3, 1, 0, 2)
-    mixed = _Part(
+    mixed = Part(
         part.examples,
         part.scores,
         {name: evidence[:, turned] for name, evidence in part.choices.items()},
         [make_candidates(c.message, tuple(MOTIONS[i] for i in turned)) for c in part.candidates],
+        shifts=part.shifts,
     )
     assert summarise([mixed]) == summarise([part])
 
@@ -101,10 +110,18 @@ def test_one_person_is_drawn_by_session() -> None:
     assert (data["people"], data["sessions"], data["interval_over"]) == (1, 4, "sessions")
 
 
+def test_one_session_alone_has_no_intervals_and_no_verdict() -> None:
+    part = make_part(("ann",))
+    result = json.loads(json.dumps(json_ready(summarise([part])), allow_nan=False))
+    assert result["conditions"]["none"]["true_saves_per_token"] == [1.0, None, None]
+    assert result["verdict"]["face"] == "cannot be told"
+    assert "one session alone" in result["verdict"]["words"]
+
+
 def test_a_pair_that_never_came_has_no_share() -> None:
     part = make_part()
     rows = [0, 2]  # smiles only
-    smiles = _Part(
+    smiles = Part(
         [part.examples[i] for i in rows],
         {name: Scores([scores.log2_probs[i] for i in rows]) for name, scores in part.scores.items()},
         {name: evidence[rows] for name, evidence in part.choices.items()},
@@ -119,7 +136,7 @@ def test_intervals_lie_around_their_figures_and_all_of_it_is_json() -> None:
     rng = np.random.default_rng(0)
     part = make_part(tuple(f"p{i}" for i in range(8)))
     part.scores["none"] = Scores([x - rng.random(len(x)) for x in part.scores["none"].log2_probs])
-    result = json.loads(json.dumps(summarise([part])))
+    result = json.loads(json.dumps(json_ready(summarise([part]))))
     for figures in result["conditions"].values():
         for value, low, high in figures.values():
             assert low <= value <= high

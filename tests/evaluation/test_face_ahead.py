@@ -23,8 +23,8 @@ def test_ratios_by_hand() -> None:
     assert half["squared_error"][0] == pytest.approx((40 * 0.5 + 40 * 1.5) / 80)
     assert [half[f"ratio to {name}"][0] for name in BASELINES] == pytest.approx([0.5, 0.25, 1.0])
     low, high = half["ratio to back to neutral"][1:]
-    assert low == pytest.approx(0.5)
-    assert high == pytest.approx(1.5)
+    assert low == 0.0, "three people who differ so much tell little, but no error is below nothing"
+    assert high > 1.5
     assert summary["1.0 s"]["moments"] == 50
     assert summary["2.0 s"] is None, "nobody was in view so long after"
 

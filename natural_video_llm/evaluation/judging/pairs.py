@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from natural_video_llm.evaluation.statistics import Estimate, bootstrap
+from natural_video_llm.evaluation.statistics import Estimate, jackknife
 
 # Normal priors (as penalties) keep the coefficients of a judge that always decides alike finite. Length's, for a
 # standardised difference, is the weaker one: what length alone can explain is put down to length.
 _LENGTH_PENALTY, _GROUP_PENALTY = 0.01, 1.0
 _NEWTON_STEPS = 30
-_RESAMPLES = 500
 
 
 def merge_orders(shown_first: float, shown_second: float) -> float:
@@ -50,7 +49,7 @@ def length_effect(
     Args:
         wins: [pairs], 1, 0.5 or 0.
         words: [pairs], words of the reply minus words of its rival.
-        groups, clusters: of each pair: what is compared, and who must be drawn together in the bootstrap.
+        groups, clusters: of each pair: what is compared, and who is left out together in the jackknife.
     """
     names = list(dict.fromkeys(groups))
     spread = float(words.std()) or 1.0
@@ -58,17 +57,17 @@ def length_effect(
     features = np.column_stack([words / spread, member])
     penalties = np.array([_LENGTH_PENALTY, *[_GROUP_PENALTY] * len(names)])
 
-    # Each coefficient is looked at alone, of one fit for each resample.
+    # Each coefficient is looked at alone, of one fit for each who is left out.
     fits: dict[bytes, np.ndarray] = {}
 
     def fitted(rows: np.ndarray) -> np.ndarray:
         return fits.setdefault(rows.tobytes(), fit_logistic(features[rows], wins[rows], penalties))
 
-    def estimate(read: Callable[[np.ndarray], float]) -> Estimate:
-        return bootstrap(clusters, lambda rows: read(fitted(rows)), resamples=_RESAMPLES)
+    def estimate(read: Callable[[np.ndarray], float], within: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+        return jackknife(clusters, lambda rows: read(fitted(rows)), within)
 
     def corrected(place: int) -> Estimate:
-        return estimate(lambda weights: float(_sigmoid(weights[1 + place])))
+        return estimate(lambda weights: float(_sigmoid(weights[1 + place])), within=(0, 1))
 
     slope = estimate(lambda weights: float(weights[0] / spread))
     return slope, {name: corrected(place) for place, name in enumerate(names)}

@@ -171,3 +171,12 @@ def mirror_of(name: str) -> Callable[[np.ndarray], np.ndarray] | None:
 
         return mirror_latent
     return None
+
+
+def pose_numbers_of(name: str) -> int:
+    """How many of the last numbers of a latent of the encoder `name` are the head's pose; 0 where that is unknown."""
+    if parse_encoder(name).kind == "face-geometry":
+        from natural_video_llm.preprocessing.encoders.face_geometry import POSE_SIZE
+
+        return POSE_SIZE
+    return 0

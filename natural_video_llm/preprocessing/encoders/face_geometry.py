@@ -27,7 +27,7 @@ from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 REFERENCE_HEAD_FILE = Path(__file__).with_name("reference_head.json")
 
 _SHAPE_SIZE = POINTS * 3
-_POSE_SIZE = 6
+POSE_SIZE = 6
 # Rotation vector x, y, z, centre x, centre y, log size: a mirror keeps the nod, the height and the size.
 _POSE_SIGNS = np.array([1, -1, -1, -1, 1, 1])
 _POINT_SIGNS = np.array([-1, 1, 1])
@@ -54,7 +54,7 @@ class FaceGeometryEncoder:
     Raises `UserError` where the weights are no usable model bundle.
     """
 
-    latent_size = _SHAPE_SIZE + _POSE_SIZE
+    latent_size = _SHAPE_SIZE + POSE_SIZE
     units = (
         "478 points x, y, z in the head's frame, in distances between the outer eye corners; head rotation "
         "vector in radians; head centre x, y from the picture's middle in picture widths; "
