@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.evaluation.eval import json_ready
-from natural_video_llm.evaluation.statistics import Estimate, jackknife
+from natural_video_llm.evaluation.statistics import Estimate, jackknife, json_ready
 from natural_video_llm.evaluation.tables import interval
 from natural_video_llm.evaluation.token_gains import TOKEN_GAINS_FILE
 

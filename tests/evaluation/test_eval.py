@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from natural_video_llm.evaluation.eval import json_ready
 from natural_video_llm.evaluation.evidence import Scores
 from natural_video_llm.evaluation.scoring import Part
+from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.sessions.candidates import Candidate, Candidates
 from natural_video_llm.training.dataset import Example, FaceTrack
