@@ -1,6 +1,6 @@
 """How often `nvllm eval` says that the face is used where it is, and where it cannot be.
 
-python benchmarks/bench_verdict.py [--seeds 20] [--people 8] [--turns 20] [--out FOLDER]
+python benchmarks/bench_verdict.py [--seeds 20] [--people 12] [--turns 20] [--out FOLDER]
 
 For every seed a tiny model is trained on sessions whose faces decide the replies and another one on sessions whose
 faces have nothing to do with them (`planted_faces.py`), two folds each; then both are evaluated.
@@ -40,7 +40,7 @@ def main() -> None:
     """Prints a line a model, then how often each verdict was given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--people", type=int, default=12)
     parser.add_argument("--turns", type=int, default=20)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

@@ -42,10 +42,10 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     `gain_per_word` is what the true face saves over none, `bits_per_word` what a word costs with the true face.
 
     Raises:
-        UserError: fewer than two runs, one of them is not evaluated, or two of them share nothing.
+        UserError: fewer than two different runs, one of them is not evaluated, or two of them share nothing.
     """
-    if len(runs) < 2:
-        raise UserError("one run alone cannot be compared; name two or more: nvllm compare RUN RUN")
+    if len({run.resolve() for run in runs}) < max(2, len(runs)):
+        raise UserError("a run cannot be compared with itself; name two different ones or more: nvllm compare RUN RUN")
     held_out = {run: _read(run) for run in runs}
     alone = [{"run": str(run), **_figures(found, [{}, found])} for run, found in held_out.items()]
     pairs = [_pair(first, second, held_out) for first, second in combinations(held_out, 2)]
@@ -53,15 +53,22 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def print_comparison(result: Mapping[str, Any], console: Console) -> None:
-    table = Table("run", "utterances", *_TITLES.values(), title="each over all that it held out, 95 % intervals")
+    table = Table(title="each over all that it held out, 95 % intervals")
+    _add_columns(table, "run", "utterances")
     for run in result["runs"]:
         table.add_row(run["run"], str(run["utterances"]), *_cells(run, ".3f"))
     console.print(table)
-    table = Table("second less first", "utterances", "people", *_TITLES.values(), title="paired differences")
+    table = Table(title="paired differences")
+    _add_columns(table, "second less first", "utterances", "people")
     for pair in result["pairs"]:
         counts = str(pair["utterances"]), str(pair["people"])
         table.add_row(f"{pair['second']} less {pair['first']}", *counts, *_cells(pair, "+.3f"))
     console.print(table)
+
+
+def _add_columns(table: Table, *names: str) -> None:
+    for name in (*names, *_TITLES.values()):
+        table.add_column(name, overflow="fold")  # a name that is cut short names nothing
 
 
 def _cells(figures: Mapping[str, Any], style: str) -> list[str]:

@@ -112,5 +112,5 @@ def words_of(utterance: AlignedUtterance, gains: np.ndarray) -> list[dict[str, A
         # A space that is a token of its own, or leads one, belongs to the word after it.
         place = max(int(np.searchsorted(starts, max(last - 1, 0), side="right")) - 1, 0)
         words[place]["t_s"] = time_s
-        words[place]["gain_bits"] += gain
+        words[place]["gain_bits"] = round(words[place]["gain_bits"] + gain, 5)
     return words

@@ -148,8 +148,9 @@ def test_a_difference_is_paired(runs: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="one run alone"):
-        compare([runs["true"]])
+    for same in ([runs["true"]], [runs["true"], runs["true"] / "../run"]):
+        with pytest.raises(UserError, match="a run cannot be compared with itself"):
+            compare(same)
     with pytest.raises(UserError, match=r"has not been evaluated .*; run: nvllm eval"):
         compare([runs["true"], tmp_path])
     other = shutil.copytree(runs["true"], tmp_path / "other")
