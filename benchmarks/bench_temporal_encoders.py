@@ -6,8 +6,9 @@ r"""What the temporal encoders and the losses are worth: each trained alike on t
 
 On sample data the figure is choice bits on held-out people and messages (2.58 at best among six replies); on GRID,
 where one person speaks, bits a word that the right face saves over none and over the same face half a second late, each
-clip read by the model of the fold that did not train on it. Intervals are of `nvllm eval`. A run that is there already
-is evaluated again, not trained again: an interrupted benchmark goes on where it was.
+clip read by the model of the fold that did not train on it. Scores and intervals are those of `nvllm eval`, of the
+conditions that the tables need alone. A run that is there already is scored again, not trained again: an interrupted
+benchmark goes on where it was.
 """
 
 import argparse
@@ -15,7 +16,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from natural_video_llm.evaluation.eval import evaluate
+from natural_video_llm.checkpoint import load_run
+from natural_video_llm.evaluation.conditions import conditions
+from natural_video_llm.evaluation.evidence import Scorer
+from natural_video_llm.evaluation.held_out import load_test_examples, run_parts
+from natural_video_llm.evaluation.reaction import reaction_errors
+from natural_video_llm.evaluation.scoring import Part, candidates_of, score_choices
+from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.models.temporal_encoder import TEMPORAL_ENCODERS
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import Progress, train
@@ -25,6 +32,7 @@ GRID: dict[str, Any] = {
     **{"folds": 5, "twin": False, "window_s": 0.8, "batch_size": 8, "match_steps": 120, "steps": 100},
     **{"learning_rate": 7e-4, "face_noise": 0.6},
 }
+STEPS = (15, 30, 60, 150)
 LOSSES: dict[str, dict[str, Any]] = {
     "next token alone": {"contrastive_weight": 0.0},
     "next token, reaction": {"contrastive_weight": 0.0, "reaction_weight": 0.3},
@@ -35,13 +43,25 @@ LOSSES: dict[str, dict[str, Any]] = {
 
 
 def found(run: Path, sessions: Path, changed: dict[str, Any]) -> dict[str, Any]:
-    """What the evaluation of a run with these options finds; trained where it is not there."""
+    """What a run with these options makes of its held-out data; trained where it is not there."""
     out = [run / f"fold_{i}" for i in range(changed.get("folds", 0))] or [run]
     if not all(_is_trained(folder) for folder in out):
         train(TrainOptions(sessions=sessions, out=run, **changed), _say)
-    result, _ = evaluate(run, lambda what: print(f"\r{run.name}: {what:60}", end="", flush=True))
-    print("\r" + " " * 80 + "\r", end="")
-    return result
+    return summarise([scored(folder) for folder in run_parts(run)])
+
+
+def scored(folder: Path) -> Part:
+    """The model in `folder` on what it held out, with the right face, none and the right one half a second late."""
+    model, tokenizer = load_run(folder)
+    pad_id = tokenizer.pad_token_id or 0
+    examples, data = load_test_examples(folder, model, tokenizer)
+    shown = conditions(examples, model.memory_s, model.config.window_s, seed=0)
+    scorer, candidates = Scorer(model, pad_id), candidates_of(examples, data)
+    scores = {name: scorer(examples, [shown[name](e) for e in examples]) for name in ("true", "none", "0.5 s late")}
+    true = {"true": shown["true"]}
+    choices = score_choices(scorer, tokenizer, examples, candidates, true, lambda _: None) if candidates else {}
+    reactions = reaction_errors(model, examples, pad_id) if model.config.reaction else None
+    return Part(examples, scores, choices, candidates, reactions)
 
 
 def _is_trained(folder: Path) -> bool:
@@ -83,7 +103,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="folder for the runs")
     parser.add_argument("--grid", type=Path, help="sessions of one GRID speaker, extracted and aligned")
     parser.add_argument("--steps", type=int, help="steps through the LLM, in place of the recipes' own")
-    parser.add_argument("--only", choices=["encoders", "losses"])
+    parser.add_argument("--only", choices=["encoders", "losses", "steps"])
     given = parser.parse_args()
     short = {"steps": given.steps} if given.steps else {}
     sample_heading = [
@@ -92,19 +112,25 @@ def main() -> None:
         "bits a word over no face",
         "squared error 1 s ahead / stays, line, neutral",
     ]
-    if given.only != "losses":
+    wanted = [given.only] if given.only else ["encoders", "losses", "steps"]
+    if "encoders" in wanted:
         runs = {name: {**SAMPLE, **short, "temporal_encoder": name} for name in TEMPORAL_ENCODERS}
         rows = [sample_row(n, found(given.work / f"sample-{n}", given.sessions, o)) for n, o in runs.items()]
         table(["temporal encoder, sample data", *sample_heading], rows)
-    if given.only != "losses" and given.grid:
+    if "encoders" in wanted and given.grid:
         runs = {name: {**GRID, **short, "temporal_encoder": name} for name in TEMPORAL_ENCODERS}
         rows = [grid_row(n, found(given.work / f"grid-{n}", given.grid, o)) for n, o in runs.items()]
         table(["temporal encoder, GRID", "bits a word over no face", "over half a second late"], rows)
-    if given.only != "encoders":
+    if "losses" in wanted:
         parts = {name: {**SAMPLE, **short, **changed} for name, changed in LOSSES.items()}
         places = {name: given.work / f"losses-{number}" for number, name in enumerate(parts)}
         rows = [sample_row(n, found(places[n], given.sessions, o)) for n, o in parts.items()]
         table(["losses, sample data", *sample_heading], rows)
+    if "steps" in wanted:
+        rows = [
+            sample_row(str(n), found(given.work / f"steps-{n}", given.sessions, {**SAMPLE, "steps": n})) for n in STEPS
+        ]
+        table(["steps through the LLM", *sample_heading], rows)
 
 
 if __name__ == "__main__":

@@ -74,10 +74,10 @@ def score_part(
         report(f"bits per token, {name}")
         scores[name] = _finite(scorer(examples, [face_of(e) for e in examples]), name, run)
     shifts = _score_shifts(scorer, examples, scores, model.memory_s, report)
-    candidates = _candidates_of(examples, data)
+    candidates = candidates_of(examples, data)
     choices = {}
     if candidates:
-        choices = _score_choices(scorer, tokenizer, examples, candidates, shown, report)
+        choices = score_choices(scorer, tokenizer, examples, candidates, shown, report)
     faces = _different_answers(examples, candidates)
     replies = replies_under_faces(model, tokenizer, faces[0], faces) if faces else []
     sessions = {s.start.session_id: s for s in held_out_sessions(run)}
@@ -137,7 +137,7 @@ def _score_shifts(
     return {shift_s: known[shift_s] for shift_s in CURVE_S}
 
 
-def _candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
+def candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
     """The candidate replies of each example; empty where the data has none."""
     if not (data / FILE_NAME).is_file():
         return []
@@ -146,7 +146,7 @@ def _candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
     return found if len(found) == len(examples) else []
 
 
-def _score_choices(
+def score_choices(
     scorer: Scorer,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],

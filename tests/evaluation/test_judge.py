@@ -249,7 +249,7 @@ def test_one_person_one_message_no_other_person(tmp_path: Path) -> None:
     run = make_run(tmp_path, make_replies(people=1, messages=1, faces=("true", "none")))
     result = judged_by(fair, run)
     assert list(result["pairs"]) == ["true over none"]
-    assert result["coherence"]["true"] [0] == 4.0
+    assert result["coherence"]["true"][0] == 4.0
 
 
 def test_without_replies_or_with_damaged_ones(tmp_path: Path) -> None:
