@@ -4,6 +4,7 @@ python scripts/pack_starter.py demo/run
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def main() -> None:
     if spoilt:
         raise SystemExit(f"{run}: {spoilt[0]} does not fit into 16 bits")
     save_file(halves, out / WEIGHTS_FILE, metadata={"format": "pt"})
-    for name in (CONFIG_FILE, "eval.json", "README.md"):
+    for name in (CONFIG_FILE, "README.md"):
         shutil.copy(run / name, out / name)
+    evidence = json.loads((run / "eval.json").read_text(encoding="utf-8"))
+    del evidence["timeline"]  # conversations word by word, for the report
+    (out / "eval.json").write_text(json.dumps(evidence, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
