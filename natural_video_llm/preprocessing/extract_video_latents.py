@@ -17,7 +17,7 @@ import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, latents_of, make_encoder
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents, save_latents
 from natural_video_llm.sessions.video import read_frames
@@ -86,17 +86,7 @@ def encode_segment(
         frames += len(chunk)
     if not frames:
         raise UserError(f"{video}: not one frame plays; copy or record it again")
-    found = Encoded.join(parts, encoder.latent_size)
-    latents = Latents(
-        found.latents,
-        found.times,
-        found.present,
-        encoder.name,
-        encoder.weights_sha256,
-        encoder.units,
-        crowded=int((found.faces > 1).sum()),
-    )
-    return latents, frames
+    return latents_of(encoder, parts), frames
 
 
 def _chunks(frames: Iterable[Frame]) -> Iterator[list[Frame]]:

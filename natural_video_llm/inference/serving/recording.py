@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, latents_of
 from natural_video_llm.preprocessing.encoders.face_geometry import geometry_latent
 from natural_video_llm.sessions.clock import SessionClock, boot_id, utc_now
 from natural_video_llm.sessions.events import (
@@ -25,7 +25,7 @@ from natural_video_llm.sessions.events import (
     VideoSegmentStart,
 )
 from natural_video_llm.sessions.folder import Session, SessionWriter, encoder_folder
-from natural_video_llm.sessions.latents import Latents, save_latents
+from natural_video_llm.sessions.latents import save_latents
 from natural_video_llm.sessions.lock import role_lock
 from natural_video_llm.sessions.segments import SegmentRecorder, next_segment_number, recover_segments
 
@@ -86,21 +86,11 @@ class LatentRecorder:
         self._parts, self._dropped = [], 0
 
     def _save(self) -> int:
-        encoder = self._encoder
-        found = Encoded.join(self._parts, encoder.latent_size)
-        latents = Latents(
-            found.latents,
-            found.times,
-            found.present,
-            encoder.name,
-            encoder.weights_sha256,
-            encoder.units,
-            crowded=int((found.faces > 1).sum()),
-        )
-        folder = self._writer.path / "latents" / encoder_folder(encoder.name)
+        latents = latents_of(self._encoder, self._parts)
+        folder = self._writer.path / "latents" / encoder_folder(self._encoder.name)
         save_latents(folder / f"{Path(self._file).stem}.safetensors", latents)
-        self._saved_s = float(found.times[-1])
-        return len(found.times)
+        self._saved_s = float(latents.times[-1])
+        return len(latents.times)
 
 
 class LiveRecording:

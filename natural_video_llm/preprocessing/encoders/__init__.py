@@ -8,6 +8,7 @@ import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+from natural_video_llm.sessions.latents import Latents
 
 # (capture time in seconds, rgb [H, W, 3] uint8)
 Frame = tuple[float, np.ndarray]
@@ -74,6 +75,20 @@ class Encoder(Protocol):
         Raises:
             ValueError: a picture is no [H, W, 3] uint8.
         """
+
+
+def latents_of(encoder: Encoder, parts: Sequence[Encoded]) -> Latents:
+    """What `encoder` made of one segment, part by part, as it is stored."""
+    found = Encoded.join(parts, encoder.latent_size)
+    return Latents(
+        found.latents,
+        found.times,
+        found.present,
+        encoder.name,
+        encoder.weights_sha256,
+        encoder.units,
+        crowded=int((found.faces > 1).sum()),
+    )
 
 
 @dataclass(frozen=True)
