@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
     "SAMPLE_OPTIONS": "--people 6 --held-out-people 2 --turns 8 --rate-hz 10",
     "TRAIN_OPTIONS": "--match-steps 12 --steps 8 --batch-size 8",
+    "EVAL_OPTIONS": "--replies 2",
 }
 CONDITIONS = {
     *("true", "none", "other person", "another moment", "shuffled", "frozen", "text-only twin"),

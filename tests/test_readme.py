@@ -5,8 +5,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {
     "capture": "--video-source CLIPS/a.mp4 --yes consent.txt",
     "train": "--match-steps 2 --steps 2 --batch-size 2",
+    "eval": "--replies 1",
     "chat": "--video CLIPS/a.mp4 --say 'Hello there.'",
 }
 
@@ -61,13 +66,47 @@ def test_files_named_in_the_readme_exist() -> None:
         assert (ROOT / (name[0] or name[1])).exists(), name
 
 
+def serve_until_ready(step: list[str], folder: Path, environment: dict[str, str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # BROWSER is what `--open` would start.
+    server = subprocess.Popen(
+        [*step, "--port", str(port)], cwd=folder, env=environment | {"BROWSER": "true"}, stderr=subprocess.PIPE
+    )
+    until = time.monotonic() + 120
+    try:
+        while not is_ready(port):
+            assert server.poll() is None, server.communicate()[1].decode()
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=60)
+    assert server.returncode == 0
+
+
+def is_ready(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 def test_own_data_from_recording_to_chat(own_data: Path) -> None:
     steps = commands("nvllm")
     verbs = [step[1] for step in steps]
-    assert verbs[-1] == "chat"
+    assert verbs[-2:] == ["chat", "serve"]
     assert {verb for verb in verbs if verb != "capture"} <= set(VERBS)
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for step in steps:
+        if step[1] == "serve":
+            serve_until_ready(step, own_data, environment)
+            continue
         done = subprocess.run(
             [*step, *shlex.split(SHORTER.get(step[1], ""))],
             cwd=own_data,

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from natural_video_llm.sessions.events import MODEL_SPEAKER, SessionEnd, Text
 from natural_video_llm.sessions.folder import SessionWriter
 from natural_video_llm.stop_signals import interrupt, on_stop_signals
 
-_LOOK_EVERY_S = 0.2
+_LOOK_EVERY_S, _FIRST_FRAME_S = 0.2, 5.0
 
 
 class Partner(Protocol):
@@ -61,6 +62,7 @@ def record_both(folder: Path, options: BothOptions, open_partner: OpenPartner | 
             partner = stack.enter_context(open_partner(clock)) if open_partner else None
             seen = _Tapped(source, partner.on_frame) if partner else source
             video = stack.enter_context(VideoLogger(seen, writer, clock, options.segment_s, notices.add))
+            _await_first_frame(video, notices)
             texts = stack.enter_context(open_texts(clock, console, status=lambda: _status(video)))
             stack.enter_context(_stopping_with(video, texts))
             table = _Table(texts_writer, clock, console, texts, notices)
@@ -70,6 +72,16 @@ def record_both(folder: Path, options: BothOptions, open_partner: OpenPartner | 
         f"{kept} lines kept in {folder} (next: nvllm extract {folder})", markup=False, highlight=False, soft_wrap=True
     )
     return kept
+
+
+def _await_first_frame(video: VideoLogger, notices: "_Notices") -> None:
+    """Words that come before the picture would have no face."""
+    until = time.monotonic() + _FIRST_FRAME_S
+    while not (status := video.status()).frames and status.running:
+        if time.monotonic() > until:
+            notices.add(f"no picture after {_FIRST_FRAME_S:.0f} s; words are kept, and the video from when it comes")
+            return
+        time.sleep(0.02)
 
 
 class _Notices:
