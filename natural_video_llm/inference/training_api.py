@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.serving.model_switch import ModelSwitch
-from natural_video_llm.inference.training_jobs import REPORT_FILE, Job, Run, TrainingJobs
+from natural_video_llm.inference.training_jobs import Job, Run, TrainingJobs
+from natural_video_llm.sessions.deletion import REPORT_FILE
 
 # The report is a page of its own with one script, which its own policy names by digest; it shares nothing with this
 # server's origin, and may stand in a frame of the page.

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.sessions.deletion import REPORT_FILE
+from natural_video_llm.sessions.folder import Session
+from natural_video_llm.sessions.split import session_groups
 
 RECIPE = Path(__file__).with_name("few_minutes.toml")
-REPORT_FILE = "report.html"
 _REQUEST_FILE, _RECIPE_FILE, _LOG_FILE, _SESSIONS = "request.json", "recipe.toml", "log.txt", "sessions"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _REPLIES = 6
@@ -116,13 +118,16 @@ class TrainingJobs:
         """Begin a new run.
 
         Raises:
-            UserError: one is running, no session is named, one of them is gone, or the folder cannot be written.
+            UserError: one is running, no session is named, one of them is gone, nothing could be held out of them, or
+                the folder cannot be written.
         """
         if not sessions:
             raise UserError("no session is chosen; choose at least one")
         for name in sessions:
             if not _SAFE_NAME.fullmatch(name) or not (self._recordings / name / "session.jsonl").is_file():
                 raise UserError(f"there is no session {name!r} any more; choose others")
+        if hold_out:
+            session_groups([Session(self._recordings / name) for name in sessions])
         request = Request(tuple(dict.fromkeys(sessions)), hold_out, self._llm, self._encoder)
         name = time.strftime("page-%Y%m%d-%H%M%S", time.gmtime())
         return self._begin(self.runs / name, request)
@@ -247,11 +252,13 @@ class TrainingJobs:
 
 def _stages(folder: Path, request: Request) -> Iterator[tuple[Stage, list[str]]]:
     sessions, encoder = str(folder / _SESSIONS), ["--encoder", request.encoder]
-    yield "extract", ["extract", sessions, *encoder, "--workers", "1"]
-    yield "align", ["align", sessions, *encoder, "--llm", request.llm]
+    begun = _trained(folder) or any(folder.glob("checkpoints/[0-9]*"))
+    if not begun:
+        yield "extract", ["extract", sessions, *encoder, "--workers", "1"]
+        yield "align", ["align", sessions, *encoder, "--llm", request.llm]
     options = ["--out", str(folder), "--config", str(folder / _RECIPE_FILE), "--llm", request.llm, *encoder]
     options += [] if request.hold_out else ["--test-share", "0"]
-    options += ["--resume"] if _trained(folder) or any(folder.glob("checkpoints/[0-9]*")) else []
+    options += ["--resume"] if begun else []
     yield "train", ["train", sessions, *options]
     if request.hold_out:
         yield "eval", ["eval", str(folder), "--replies", str(_REPLIES)]

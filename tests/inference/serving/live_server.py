@@ -156,3 +156,10 @@ def frame(content: bytes, kind: int, time_s: float) -> bytes:
 def geometry(points: np.ndarray | None, width_px: int = 640, height_px: int = 480) -> bytes:
     head = struct.pack("<III", width_px, height_px, 0 if points is None else 1)
     return head if points is None else head + struct.pack("<f", 0.9) + points.astype("<f4").tobytes()
+
+
+def open_room(server: LiveServer) -> str:
+    """What to connect with to a new room."""
+    request = urllib.request.Request(f"{server.http}/api/rooms", method="POST")
+    with urllib.request.urlopen(request) as answer:
+        return f"?room={json.load(answer)['room']}"

@@ -1,29 +1,17 @@
 """Two people on a real server write to each other; the model is silent."""
 
-import json
-import time
-import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pytest
-from live_server import LiveServer, geometry, serving
+from live_server import LiveServer, open_room
 
 from natural_video_llm.checkpoint import load_tokenizer
-from natural_video_llm.inference.server import Service
-from natural_video_llm.inference.serving.limits import Limits
 from natural_video_llm.inference.serving.rooms import PARTNER_SPEAKER
 from natural_video_llm.preprocessing.align_text_video import align_session
 from natural_video_llm.sessions.events import DEFAULT_SPEAKER
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import train
-
-
-def open_room(server: LiveServer) -> str:
-    request = urllib.request.Request(f"{server.http}/api/rooms", method="POST")
-    with urllib.request.urlopen(request) as answer:
-        return f"?room={json.load(answer)['room']}"
 
 
 def test_what_one_writes_reaches_the_other_and_no_model_answers(server: LiveServer) -> None:
@@ -70,40 +58,6 @@ def test_one_who_comes_back_finds_the_words_of_both(server: LiveServer) -> None:
 def test_no_room_without_its_token(server: LiveServer) -> None:
     with server.connect("?room=guessed") as stranger:
         assert stranger.opening["error"]["code"] == "room_unknown"
-
-
-@pytest.fixture(scope="module")
-def recorded(run: Path, points: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two sessions of one conversation; before both have agreed, each one's recording holds their own words."""
-    folder = tmp_path_factory.mktemp("room") / "sessions"
-    wish = {"recording": {"keep": "geometry", "consent": "I agree."}}
-    with serving(Service(run, record=folder, limits=Limits(sessions=4))) as server:
-        room = open_room(server)
-        with server.connect(room) as ann, server.connect(room) as bob:
-            for client in (ann, bob):
-                client.match_clocks()
-            ann.send("session.update", session=wish)
-            ann.until("session.updated")
-            while not bob.until("room.changed")[-1]["other_recording"]:
-                pass
-            bob.say("Not to be kept")
-            ann.until("room.message")
-            bob.send("session.update", session=wish)
-            bob.until("session.updated")
-            for exchange in range(3):
-                for writer, reader in ((ann, bob), (bob, ann)):
-                    for client in (ann, bob):
-                        for turn in range(3):
-                            client.see(geometry(points + turn), kind=2)
-                            time.sleep(0.07)
-                    now_s = writer.now_s()
-                    text = f"Words {exchange}"
-                    writer.say(text, char_times=[now_s - 0.01 * left for left in range(len(text))][::-1])
-                    reader.until("room.message")
-            for client in (ann, bob):
-                client.send("session.update", session={"recording": None})
-                client.until("session.updated")
-    return folder
 
 
 def test_each_side_is_a_session_with_the_other_ones_words_as_replies(recorded: Path) -> None:
