@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.requests import Request
+from starlette.routing import Match, Route
 
 from natural_video_llm.assets import STARTER, starter_folder
 from natural_video_llm.console import console
@@ -229,6 +230,14 @@ def _add_error_answers(app: FastAPI) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return answer(400, f"{where}: {first['msg']}"[:300], "invalid_value", where[:100] or None)
+
+    @app.exception_handler(405)
+    async def other_method(request: Request, _: Exception) -> JSONResponse:
+        # Of several routes on one path, Starlette names the first one's methods alone.
+        there = [route for route in app.routes if isinstance(route, Route)]
+        fits = [route for route in there if route.matches(request.scope)[0] != Match.NONE]
+        allowed = {method for route in fits for method in route.methods or ()}
+        return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(allowed))})
 
     @app.exception_handler(UserError)
     async def user_error(_: Request, error: UserError) -> JSONResponse:

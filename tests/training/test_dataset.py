@@ -14,8 +14,8 @@ from natural_video_llm.sessions.latents import Latents, latents_file, save_laten
 from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
-    FaceTrack,
     Example,
+    FaceTrack,
     batch_at,
     collate,
     load_examples,

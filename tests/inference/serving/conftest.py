@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from live_server import LiveServer, geometry, make_run, open_room, serving
+from live_server import LiveServer, geometry, open_room, serving
+from tiny_models import make_run
 
 from natural_video_llm.inference.server import Service
 from natural_video_llm.inference.serving.limits import Limits

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_server import LiveServer, make_run, serving
+from live_server import LiveServer, serving
+from tiny_models import make_run
 
 from natural_video_llm.inference.server import Service
 from natural_video_llm.inference.training_jobs import TrainingJobs
