@@ -61,7 +61,7 @@ def add_page(app: FastAPI) -> None:
 
 
 def _add_file(router: APIRouter, file: Path) -> None:
-    """A route of its own for each file beside the folders: a mount at `/` would answer for the methods of all routes."""
+    """A route of its own for each file beside the folders: a mount at `/` would answer 405 for all other routes."""
 
     @router.get("/" if file.name == "index.html" else f"/{file.name}")
     def page_file() -> FileResponse:
