@@ -228,8 +228,14 @@ class TrainingJobs:
                 if self._job is None or self._job.standing == "stopping":
                     raise _StoppedError
                 command = [sys.executable, "-m", "natural_video_llm", *arguments]
+                # In a session of its own: Ctrl-C in the terminal is the server's, which then stops it once.
                 self._process = process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,
                 )
             with suppress(AttributeError, OSError):  # conversations go first
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)

@@ -146,8 +146,10 @@ def _delete(path: Path, runs: Path | None) -> None:
     delete_session(path)
     if runs is not None:
         delete_reports(session_id, runs)
-        for link in runs.glob(f"*/sessions/{path.name}"):
-            link.unlink(missing_ok=True)
+        for links in runs.glob("*/sessions"):
+            link = links / path.name
+            if link.is_symlink():
+                link.unlink()
 
 
 def _done(work: Callable[[], T]) -> T:

@@ -119,6 +119,10 @@ def test_what_cannot_be_trained_is_said_in_one_line(trainer: Trainer) -> None:
     assert "no finished video segment" in job["error"]
     assert trainer.ask("PUT", "model", {"run": job["run"]})[0] == 409
     assert trainer.ask("PUT", "model", {"run": "none"})[0] == 404
+    link = trainer.runs / job["run"] / "sessions" / "empty"
+    assert link.is_symlink()
+    assert trainer.ask("DELETE", "sessions/empty") == (204, None)
+    assert not link.is_symlink()
     assert trainer.ask("GET", f"runs/{job['run']}/report")[0] == 404
 
 
