@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,6 @@ from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import train
 
-MESSAGE = "My dad wants to come to my match"
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
     *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
@@ -129,17 +128,25 @@ def test_browser_and_server_see_the_same_face(seen_twice: SeenTwice) -> None:
     assert np.mean(apart / eyes) < 0.015
 
 
-def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twice: SeenTwice, llm_dir: str) -> None:
-    """The likeliest reply of the starter adapter; without a face it is another one."""
+@pytest.mark.parametrize("message", ["I lost my keys", "I got a new job"])
+def test_the_same_first_reply_from_the_browsers_points_and_the_servers(
+    message: str, seen_twice: SeenTwice, starter: Engine
+) -> None:
+    """The likeliest reply of the starter adapter; without a face it is another one. Messages whose first words are
+    nearly as likely as others tip over, as they do from one frame of the same video to the next (docs/page.md)."""
     nobody: list[np.ndarray | None] = [None] * len(seen_twice.server)
-    with Engine.load(Path(STARTER)) as engine:
-        replies = [
-            likeliest_reply(engine, points, seen_twice.size_px)
-            for points in (seen_twice.browser, seen_twice.server, nobody)
-        ]
-    browser, server, without = replies
+    browser, server, without = (
+        likeliest_reply(starter, message, points, seen_twice.size_px)
+        for points in (seen_twice.browser, seen_twice.server, nobody)
+    )
     assert browser == server
     assert without != server
+
+
+@pytest.fixture(scope="module")
+def starter(llm_dir: str) -> Iterator[Engine]:
+    with Engine.load(Path(STARTER)) as engine:
+        yield engine
 
 
 class PlayedClock(SessionClock):
@@ -151,11 +158,11 @@ class PlayedClock(SessionClock):
         return self.time_s
 
 
-def likeliest_reply(engine: Engine, points: Iterable[np.ndarray | None], size_px: tuple[int, int]) -> str:
+def likeliest_reply(engine: Engine, message: str, points: Iterable[np.ndarray | None], size_px: tuple[int, int]) -> str:
     clock = PlayedClock()
-    with closing(engine.open(clock, Sampling(temperature=0, max_tokens=30))) as conversation:
+    with closing(engine.open(clock, Sampling(temperature=0, max_tokens=20))) as conversation:
         for number, found in enumerate(points):
             clock.time_s = number / 5
             assert conversation.see_points(clock.time_s, found, *size_px)
             conversation.settle()
-        return "".join(piece.text for piece in conversation.reply(MESSAGE))
+        return "".join(piece.text for piece in conversation.reply(message))
