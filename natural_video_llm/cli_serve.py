@@ -7,6 +7,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from natural_video_llm.assets import STARTER
+from natural_video_llm.errors import UserError
 
 
 def serve(
@@ -16,6 +17,7 @@ def serve(
     open: bool = False,
     token: str | None = None,
     record: Path | None = None,
+    recipe: Path | None = None,
     sessions: int = 8,
     session_minutes: float = 240,
     ray: bool = False,
@@ -34,6 +36,8 @@ def serve(
         open: open the page in the browser.
         token: that clients must show; made up where other machines reach the port, none needed on this one alone.
         record: folder for recordings of live sessions, each made only with its person's consent; none by default.
+        recipe: options of `nvllm train` in TOML for training from the page; by default some for a few minutes of one
+            person. Its runs are written into the folder `runs` beside the recordings.
         sessions: conversations at a time, in each replica.
         session_minutes: how long one may last.
         ray: serve with several replicas, under Ray Serve (needs the extra `scale`).
@@ -46,13 +50,17 @@ def serve(
     from natural_video_llm.inference import server
     from natural_video_llm.inference.serving.guard import is_local
     from natural_video_llm.inference.serving.limits import Limits
+    from natural_video_llm.inference.training_jobs import RECIPE
     from natural_video_llm.preprocessing.encoders import Execution
 
+    if recipe is not None and not recipe.is_file():
+        raise UserError(f"--recipe {recipe}: no such file; write one as for nvllm train --config, or leave it out")
     service = server.Service(
         run=run,
         token=server.choose_token(host, token),
         local=is_local(host),
         record=record,
+        recipe=recipe or RECIPE,
         limits=Limits(sessions=sessions, session_s=60 * session_minutes),
         execution=Execution(device, dtype, onnx),
         weights=weights,

@@ -27,6 +27,10 @@ from transformers import (
     VJEPA2Model,
 )
 
+from natural_video_llm.checkpoint import load_base_llm, weights_sha256
+from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM
+from natural_video_llm.preprocessing.encoders import make_encoder
+
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 SQUARE = {"height": 32, "width": 32}
 
@@ -143,3 +147,25 @@ def encoder_with_model(kind: str, folder: Path) -> str:
     """Saves a tiny model for an encoder of `kind` in `folder`; returns the encoder's specification."""
     save, options = ENCODERS[kind]
     return f"{kind}:{save_model(save, folder)}{options}"
+
+
+def make_run(folder: Path, llm: Path) -> Path:
+    """A run folder: random weights, gates open, so that a face moves the words."""
+    encoder = make_encoder("face-geometry")
+    config = FusionConfig(
+        str(llm),
+        weights_sha256(str(llm)),
+        encoder.name,
+        encoder.weights_sha256,
+        2 * encoder.latent_size,
+        (1,),
+        face_size=24,
+        components=6,
+    )
+    torch.manual_seed(1)
+    model = NaturalVideoLLM(load_base_llm(str(llm)).model, config).eval()
+    model.temporal_encoder.basis.fit(torch.randn(200, config.latent_size))
+    for block in model.blocks.values():
+        torch.nn.init.constant_(block.gate, 0.8)
+    model.save_pretrained(folder)
+    return folder

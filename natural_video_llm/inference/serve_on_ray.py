@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def deploy(serve: Any, service: Service, replicas: int) -> None:
     def build() -> Any:
         from natural_video_llm.inference.engine import Engine
 
-        return create_app(service, Engine.load(service.run, service.execution, service.weights))
+        return create_app(replace(service, alone=False), Engine.load(service.run, service.execution, service.weights))
 
     limits = service.limits
     deployment = serve.deployment(

@@ -20,21 +20,25 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel
 from starlette.requests import Request
+from starlette.routing import Match, Route
 
 from natural_video_llm.assets import STARTER, starter_folder
 from natural_video_llm.console import console
 from natural_video_llm.errors import UserError
-from natural_video_llm.inference.conversation import Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.serving.completions import RequestError, completions_router
 from natural_video_llm.inference.serving.guard import SameSite, TokenGuard, TokenScheme, deny, is_local
 from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.limits import Limits
 from natural_video_llm.inference.serving.metrics import Metrics
+from natural_video_llm.inference.serving.model_switch import ModelSwitch, warm_up
 from natural_video_llm.inference.serving.page import add_page
 from natural_video_llm.inference.serving.realtime import converse
 from natural_video_llm.inference.serving.recording import mend_recordings
 from natural_video_llm.inference.serving.registry import Registry, ServerFullError
+from natural_video_llm.inference.serving.rooms import RoomError, rooms_router
+from natural_video_llm.inference.training_api import training_router
+from natural_video_llm.inference.training_jobs import RECIPE, TrainingJobs
 from natural_video_llm.inference.web_api import sessions_router
 from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.stop_signals import on_stop_signals
@@ -53,6 +57,8 @@ class Service:
         token: what a client must show; None lets everyone in who reaches the port.
         local: only this machine reaches the port.
         record: the folder for recordings; None records nothing.
+        recipe: how the page trains on them, options of `nvllm train` in TOML.
+        alone: this process serves everybody; training from the page and conversations of two people need that.
         limits: of sessions and messages.
         execution: how a neural encoder of pictures runs.
         weights: the LLM's, as `Engine.load` takes them.
@@ -62,6 +68,8 @@ class Service:
     token: str | None = None
     local: bool = True
     record: Path | None = None
+    recipe: Path = RECIPE
+    alone: bool = True
     limits: Limits = field(default_factory=Limits)
     execution: Execution | None = None
     weights: str = "native"
@@ -70,6 +78,11 @@ class Service:
     def folder(self) -> Path:
         starter = self.run == Path(STARTER) and not self.run.exists()
         return starter_folder() if starter else self.run
+
+    @property
+    def runs(self) -> Path | None:
+        """Where training from the page writes: beside the recordings."""
+        return self.record.absolute().parent / "runs" if self.record is not None and self.alone else None
 
 
 class _Health(BaseModel):
@@ -82,13 +95,17 @@ class _State:
     registry: Registry
     warm = False
 
+    def __init__(self, jobs: TrainingJobs | None):
+        self.jobs = jobs
+
 
 def create_app(service: Service, engine: Engine) -> FastAPI:
     """The ASGI app around an engine, which stays the caller's to close."""
-    metrics, limits, state = Metrics(), service.limits, _State()
+    metrics, limits, state = Metrics(), service.limits, _State(_jobs(service, engine))
     house = House(
         engine=engine,
         model=service.folder.resolve().name,
+        made_s=int(service.folder.stat().st_mtime),
         limits=limits,
         replies=ThreadPoolExecutor(limits.sessions + limits.parked, thread_name_prefix="reply"),
         pictures=ThreadPoolExecutor(2, thread_name_prefix="picture"),
@@ -108,10 +125,13 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
     app.add_middleware(SameSite, hosts=hosts, most_bytes=limits.body_bytes)
     _add_error_answers(app)
     guarded = [Depends(guard), *([Depends(TokenScheme())] if service.token else [])]
-    created = int(service.folder.stat().st_mtime)
-    app.include_router(completions_router(house, lambda: state.registry, created), dependencies=guarded)
+    app.include_router(completions_router(lambda: state.registry), dependencies=guarded)
     app.include_router(_figures_router(state, metrics, guarded))
-    app.include_router(sessions_router(service.record, engine.model.config.encoder), dependencies=guarded)
+    app.include_router(sessions_router(service.record, engine.model.config.encoder, service.runs), dependencies=guarded)
+    switch = ModelSwitch(lambda: state.registry, lambda run: Engine.load(run, service.execution, service.weights))
+    if service.alone:
+        app.include_router(rooms_router(lambda: state.registry.rooms), dependencies=guarded)
+    app.include_router(training_router(state.jobs, switch), dependencies=guarded)
 
     @app.websocket("/v1/realtime")
     async def realtime(websocket: WebSocket) -> None:
@@ -125,6 +145,14 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
     return app
 
 
+def _jobs(service: Service, engine: Engine) -> TrainingJobs | None:
+    """What trains on this server's recordings, on the LLM and the encoder that it was started with."""
+    if service.record is None or service.runs is None:
+        return None
+    config = engine.model.config
+    return TrainingJobs(service.runs, service.record, config.base_llm, config.encoder, service.recipe)
+
+
 @asynccontextmanager
 async def _running(house: House, state: _State) -> AsyncIterator[None]:
     state.registry = Registry(house)
@@ -135,20 +163,15 @@ async def _running(house: House, state: _State) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if state.jobs is not None:
+            await asyncio.to_thread(state.jobs.close)
         await state.registry.close()
         house.replies.shutdown(wait=False, cancel_futures=True)
         house.pictures.shutdown(wait=False, cancel_futures=True)
 
 
 async def _warm_up(house: House, state: _State) -> None:
-    """The first pass through a model costs several of those that follow; nobody should wait for it."""
-
-    def speak() -> None:
-        with closing(house.engine.open(sampling=Sampling(max_tokens=3))) as conversation:
-            for _ in conversation.reply("Hello"):
-                pass
-
-    await asyncio.to_thread(speak)
+    await asyncio.to_thread(warm_up, house.engine)
     state.warm = True
 
 
@@ -198,11 +221,23 @@ def _add_error_answers(app: FastAPI) -> None:
         response.headers["Retry-After"] = "10"
         return response
 
+    @app.exception_handler(RoomError)
+    async def no_room(_: Request, error: RoomError) -> JSONResponse:
+        return answer(503, error.message, error.code)
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         return answer(400, f"{where}: {first['msg']}"[:300], "invalid_value", where[:100] or None)
+
+    @app.exception_handler(405)
+    async def other_method(request: Request, _: Exception) -> JSONResponse:
+        # Of several routes on one path, Starlette names the first one's methods alone.
+        there = [route for route in app.routes if isinstance(route, Route)]
+        fits = [route for route in there if route.matches(request.scope)[0] != Match.NONE]
+        allowed = {method for route in fits for method in route.methods or ()}
+        return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(allowed))})
 
     @app.exception_handler(UserError)
     async def user_error(_: Request, error: UserError) -> JSONResponse:

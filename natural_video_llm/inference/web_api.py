@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.deletion import delete_session
+from natural_video_llm.sessions.deletion import delete_reports, delete_session, session_id_of
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import latents_file
@@ -82,12 +82,13 @@ class KeepRequest(BaseModel):
     keep: Literal["video", "geometry"]
 
 
-def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
+def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None) -> APIRouter:
     """The routes below /api/sessions.
 
     Args:
         folder: where sessions are recorded; None where this server records nothing.
         encoder: the one whose latents stay when the video goes.
+        runs: what was trained on the sessions; reports that show a session go with it.
     """
     router = APIRouter(prefix="/api/sessions", tags=["sessions"])
     needs_token: dict[int | str, dict[str, Any]] = {401: {"description": "A token is needed"}}
@@ -135,9 +136,20 @@ def sessions_router(folder: Path | None, encoder: str) -> APIRouter:
 
     @router.delete("/{session_id}", status_code=204, responses=gone)
     def remove_session(path: At) -> None:
-        _done(lambda: delete_session(path))
+        _done(lambda: _delete(path, runs))
 
     return router
+
+
+def _delete(path: Path, runs: Path | None) -> None:
+    session_id = session_id_of(path)
+    delete_session(path)
+    if runs is not None:
+        delete_reports(session_id, runs)
+        for links in runs.glob("*/sessions"):
+            link = links / path.name
+            if link.is_symlink():
+                link.unlink()
 
 
 def _done(work: Callable[[], T]) -> T:

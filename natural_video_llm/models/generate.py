@@ -64,6 +64,10 @@ def choose_token(
     return ReplyToken(pick_token(seeing, temperature, generator, top_p), now_s, max(0.0, moved))
 
 
+# Below this a division by the temperature may overflow, and nothing but the likeliest token could be drawn.
+_COLD = 1e-4
+
+
 def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator | None, top_p: float = 1.0) -> int:
     """The likeliest of log_probs [vocabulary] at temperature 0, else one drawn; with `top_p` below 1 out of the
     likeliest tokens that together have that probability (nucleus sampling, Holtzman et al. 2020).
@@ -71,7 +75,7 @@ def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator
     Raises:
         FloatingPointError: nothing can be drawn, since the predictions are not numbers.
     """
-    if temperature <= 0:
+    if temperature < _COLD:
         return int(log_probs.argmax())
     if log_probs.isnan().any():
         raise FloatingPointError("the model's predictions are not numbers (NaN)")

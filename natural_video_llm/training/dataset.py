@@ -43,7 +43,7 @@ class FaceTrack:
 
     def mirrored(self, mirror: Callable[[np.ndarray], np.ndarray]) -> "FaceTrack":
         """The face seen in a mirror; the neutral is mirrored with it."""
-        halves = self.latents.reshape(len(self.latents), 2, -1)
+        halves = self.latents.reshape(len(self.latents), 2, self.latents.shape[1] // 2)
         return replace(self, latents=mirror(halves).reshape(self.latents.shape))
 
 

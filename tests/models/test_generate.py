@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from natural_video_llm.models.chat_format import TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.generate import ReplyToken, generate_reply
+from natural_video_llm.models.generate import ReplyToken, generate_reply, pick_token
 
 Look = Callable[[], tuple[float, Face]]
 
@@ -120,3 +120,8 @@ def test_it_looks_once_a_token_and_only_when_asked() -> None:
         assert len(looks) == number
         assert token.time_s == looks[-1]
     assert len(looks) == TOKENS
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e-5])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    assert pick_token(torch.tensor([0.2, 0.5, 0.3]).log(), temperature, None) == 1

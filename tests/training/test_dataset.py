@@ -15,6 +15,7 @@ from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import (
     Example,
+    FaceTrack,
     batch_at,
     collate,
     load_examples,
@@ -183,3 +184,8 @@ def test_data_aligned_for_something_else_is_refused(tmp_path: Path, chat: ChatFo
     silent = make_session(tmp_path / "b", chat, [])
     with pytest.raises(UserError, match="no utterance to learn from"):
         load([silent], chat)
+
+
+def test_a_stretch_without_a_frame_can_be_mirrored() -> None:
+    nothing = FaceTrack(np.zeros((0, 8), np.float16), np.zeros(0), np.zeros(0, bool))
+    assert nothing.mirrored(lambda halves: -halves).latents.shape == (0, 8)

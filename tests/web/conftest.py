@@ -1,8 +1,6 @@
 """A real Chromium, a real server with the starter adapter, and fake cameras."""
 
-import json
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_camera import real_face, sample_face, write_mjpeg
-from page_server import REAL_FACE, ROOT, WEB, Server, node, wait_until_ready
+from page_server import REAL_FACE, ROOT, WEB, Server, cases_of, served
+from tiny_models import make_run
 
 NO_NETWORK = ("ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "ENETUNREACH")
 
@@ -37,35 +36,40 @@ def web_tools() -> Path:
 
 @pytest.fixture(scope="session")
 def server(web_tools: Path, llm_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("served")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "natural_video_llm", "serve", "starter", "--port", str(port)]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, "--record", str(folder / "sessions")], stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        wait_until_ready(f"{address}readyz", process, folder / "log")
-        yield Server(address, folder / "sessions")
-    finally:
-        process.terminate()
-        process.wait(30)
+    with served("starter", tmp_path_factory.mktemp("served")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def camera(web_tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A webcam clip as a fake camera."""
+    return write_mjpeg(tmp_path_factory.mktemp("camera") / "real.mjpeg", real_face(REAL_FACE, 150))
 
 
 @pytest.fixture(scope="session")
 def seen_in_chromium(
-    chromium: str, server: Server, face_task_file: Path, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, server: Server, camera: Path, face_task_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, dict]:
     """What became of each case of web/e2e/page.mjs, by name."""
     out = tmp_path_factory.mktemp("page")
     cameras = [
-        write_mjpeg(out / "real.mjpeg", real_face(REAL_FACE, 150)),
+        camera,
         write_mjpeg(out / "smile.mjpeg", sample_face(face_task_file, "smile_comes")),
         write_mjpeg(out / "droop.mjpeg", sample_face(face_task_file, "mouth_droops")),
         write_mjpeg(out / "black.mjpeg", [np.zeros((480, 640, 3), np.uint8)] * 30),
     ]
-    made = node("page.mjs", server.address, chromium, out, *cameras)
-    cases = [json.loads(line) for line in made.stdout.splitlines() if line.startswith("{")]
-    assert made.returncode == 0, made.stderr
-    return {case["name"]: case for case in cases} | {"out": {"folder": out}}
+    return cases_of("page.mjs", server.address, chromium, out, *cameras) | {"out": {"folder": out}}
+
+
+RECIPE = "match_steps = 1\nsteps = 2\nown_text_weight = 0.0\ntwin = false\n"
+
+
+@pytest.fixture(scope="session")
+def seen_together(
+    chromium: str, web_tools: Path, camera: Path, tiny_llm: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict]:
+    """The same for web/e2e/together.mjs, with a tiny model, which is trained in seconds."""
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "recipe.toml").write_text(RECIPE)
+    with served(str(make_run(folder / "tiny", tiny_llm)), folder, "--recipe", str(folder / "recipe.toml")) as server:
+        return cases_of("together.mjs", server.address, chromium, folder, camera)

@@ -1,9 +1,14 @@
 """What the tests of the page stand on: where it lies, Node, and a server in a process of its own."""
 
+import json
+import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +37,32 @@ def node(script: str, *arguments: object, timeout_s: float = 400) -> subprocess.
         timeout=timeout_s,
         check=False,
     )
+
+
+def cases_of(script: str, *arguments: object) -> dict[str, dict]:
+    """What became of each case of a script, by name."""
+    made = node(script, *arguments)
+    assert made.returncode == 0, made.stderr
+    cases = [json.loads(line) for line in made.stdout.splitlines() if line.startswith("{")]
+    return {case["name"]: case for case in cases}
+
+
+@contextmanager
+def served(run: str, folder: Path, *options: str) -> Iterator[Server]:
+    """`nvllm serve` of a run that records into `folder`, on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "natural_video_llm", "serve", run, "--port", str(port), *options]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "--record", str(folder / "sessions")], stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        wait_until_ready(f"{address}readyz", process, folder / "log")
+        yield Server(address, folder / "sessions")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def wait_until_ready(address: str, process: subprocess.Popen, log: Path) -> None:

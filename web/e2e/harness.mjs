@@ -1,10 +1,12 @@
 /** A page in Chromium whose every message and request is noted, and what the cases of page.mjs do on it. */
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 export const [address, executablePath, out, camera, smiling, drooping, black] = process.argv.slice(2);
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const SCREENSHOTS = fileURLToPath(new URL("../../build/screenshots", import.meta.url));
 
 export function check(holds, what) {
   if (!holds) throw new Error(what);
@@ -22,7 +24,7 @@ export const withCamera = (file) =>
   );
 
 /** A page that notes what goes over the wire: requests to other places, and each message to the server. */
-export async function open(browser, options = {}) {
+export async function open(browser, options = {}, to = address) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 760 }, ...options });
   const page = await context.newPage();
   const wire = { requests: [], binary: [], text: [], links: [], faults: [] };
@@ -38,7 +40,7 @@ export async function open(browser, options = {}) {
       else wire.binary.push({ kind: payload[0], bytes: payload.length });
     });
   });
-  await page.goto(address);
+  await page.goto(to);
   return { context, page, wire };
 }
 
@@ -80,10 +82,23 @@ export function staysHere(wire) {
   check(wire.faults.length === 0, `the page had faults: ${wire.faults.join(" | ")}`);
 }
 
+/** Of a state of the page, for people to look at: build/screenshots/ of the source tree. */
+export const shot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}/${name}.png` });
+
 export async function accessible(page, place) {
   await page.evaluate(AXE);
   const { violations } = await page.evaluate(() => window.axe.run());
   const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   const said = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`).join("; ");
   check(serious.length === 0, `${place}: ${said}`);
+}
+
+/** A case's line. */
+export async function run(name, work) {
+  const startedMs = Date.now();
+  const error = await work().then(
+    () => null,
+    (failure) => failure.message.split("\n").slice(0, 6).join(" "),
+  );
+  console.log(JSON.stringify({ name, ok: error === null, error, seconds: (Date.now() - startedMs) / 1000 }));
 }

@@ -21,7 +21,9 @@ import {
   launch,
   open,
   out,
+  run,
   say,
+  shot,
   smiling,
   staysHere,
   withCamera,
@@ -60,7 +62,6 @@ async function videoByChoice(browser) {
 async function conversation(browser) {
   const { context, page, wire } = await open(browser);
   await begin(page);
-  await page.screenshot({ path: `${out}/ready.png` });
   const reply = await answered(page, await say(page, "My dad wants to come to my match"));
   check(reply.length > 0, "the reply is empty");
   check((await page.locator(".word").count()) > 0, "no word says how far the face moved it");
@@ -72,10 +73,11 @@ async function conversation(browser) {
     wire.text.some(({ type }) => type === "input_text.draft"),
     "no draft was sent while typing",
   );
-  await page.screenshot({ path: `${out}/reply.png` });
+  await shot(page, "conversation");
   await page.emulateMedia({ colorScheme: "dark" });
+  await shot(page, "dark");
   await page.setViewportSize({ width: 390, height: 760 });
-  await page.screenshot({ path: `${out}/phone-dark.png` });
+  await shot(page, "phone");
   await accessible(page, "conversation, dark, phone");
   await page.reload();
   await page.locator(".state:not(.off)").waitFor();
@@ -85,7 +87,15 @@ async function conversation(browser) {
   await context.close();
 }
 
-/** The likeliest reply, word by word, from the same seed each time. */
+/** Until the sample face has done what it does. */
+async function beginAndMove(page) {
+  await begin(page);
+  await page.waitForTimeout(1500);
+}
+
+const LIKELIEST = { seed: 7, temperature: 0, max_output_tokens: 8 };
+
+/** How the likeliest reply begins, from the same seed each time, when `start` has shown a face, or none. */
 async function likeliestReply(browser, start) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -94,13 +104,14 @@ async function likeliestReply(browser, start) {
     server.onMessage((message) => {
       socket.send(message);
       if (typeof message !== "string" || JSON.parse(message).type !== "session.created") return;
-      server.send(JSON.stringify({ type: "session.update", session: { seed: 7, temperature: 0 } }));
+      server.send(JSON.stringify({ type: "session.update", session: LIKELIEST }));
     });
   });
   await page.goto(address);
   await start(page);
-  await page.waitForTimeout(1500);
-  await say(page, "My dad wants to come to my match");
+  await field(page).fill("My dad wants to come to my match");
+  await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
+  await field(page).press("Enter");
   await page.locator(".turn.assistant .under > *").first().waitFor({ timeout: 60_000 });
   const reply = (await page.locator(".turn.assistant .text").first().textContent()).trim();
   await context.close();
@@ -241,7 +252,7 @@ async function recording(browser) {
   await page.getByRole("button", { name: "Play back" }).first().click();
   await page.getByRole("button", { name: "Play", exact: true }).click();
   await page.locator(".player .text", { hasText: "I lost my keys" }).waitFor({ timeout: 30_000 });
-  await page.screenshot({ path: `${out}/recordings.png` });
+  await shot(page, "recordings");
   await accessible(page, "recordings");
   const [download] = await Promise.all([
     page.waitForEvent("download"),
@@ -272,7 +283,7 @@ async function firstLoad(browser) {
   await writeFile(`${out}/first-load.json`, JSON.stringify({ files: wire.requests.length, gzip_bytes: bytes }));
   check(bytes < FIRST_LOAD_BYTES, `the first load is ${bytes} bytes compressed`);
   await accessible(page, "consent");
-  await page.screenshot({ path: `${out}/consent.png` });
+  await shot(page, "consent");
   await context.close();
 }
 
@@ -301,18 +312,9 @@ async function troubled(browser, title) {
   await page.getByText("Ready", { exact: true }).waitFor();
   await say(page, "Can you hear me?");
   await page.locator(".turn.user", { hasText: "Can you hear me?" }).waitFor();
-  await page.screenshot({ path: `${out}/trouble.png` });
+  await shot(page, "camera-trouble");
   check(wire.binary.length === 0, "something of a camera was sent");
   await context.close();
-}
-
-async function run(name, work) {
-  const startedMs = Date.now();
-  const error = await work().then(
-    () => null,
-    (failure) => failure.message.split("\n").slice(0, 6).join(" "),
-  );
-  console.log(JSON.stringify({ name, ok: error === null, error, seconds: (Date.now() - startedMs) / 1000 }));
 }
 
 const only = process.env.CASES?.split(",");
@@ -342,7 +344,7 @@ if (!only || only.includes("otherFace")) {
     const found = [];
     for (const file of [smiling, drooping]) {
       const browser = await withCamera(file);
-      found.push(await likeliestReply(browser, begin));
+      found.push(await likeliestReply(browser, beginAndMove));
       if (file === smiling)
         found.push(await likeliestReply(browser, withoutCamera), await likeliestReply(browser, withoutCamera));
       await browser.close();

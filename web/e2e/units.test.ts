@@ -127,3 +127,27 @@ test("a server that has forgotten begins anew under the old words", () => {
     ["user", "note"],
   );
 });
+
+test("what the other person writes stands beside one's own words, and is found again after a reconnect", () => {
+  const session = { id: "s", model: "m", room: "r" };
+  let now = reduce(empty([]), { type: "event", event: { type: "session.created", session } });
+  now = reduce(now, { type: "sent", id: "1", text: "Hello" });
+  now = reduce(now, { type: "event", event: { type: "room.message", item_id: "2", text: "Hi" } });
+  assert.deepEqual(
+    now.turns.map(({ role }) => role),
+    ["user", "other"],
+  );
+  assert.equal(now.spoken, "Hi");
+  now = reduce(now, { type: "event", event: { type: "room.changed", people: 2, other_recording: true } });
+  now = reduce(now, { type: "link lost" });
+  assert.equal(now.room, null);
+  const turns = [
+    { role: "user" as const, text: "Hello" },
+    { role: "other" as const, text: "Hi" },
+  ];
+  now = reduce(now, { type: "event", event: { type: "session.resumed", session, turns } });
+  assert.deepEqual(
+    now.turns.map(({ id }) => id),
+    ["1", "2"],
+  );
+});

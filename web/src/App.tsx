@@ -1,25 +1,38 @@
 import { useEffect, useState } from "react";
 import { Consent } from "./components/Consent";
+import { Models } from "./components/Models";
 import { Recordings } from "./components/Recordings";
 import { Talk } from "./components/Talk";
-import { remember, remembered, type Seeing } from "./storage";
+import { agreedSeeing, agreeToSeeing, type Seeing } from "./storage";
 
-type Place = "talk" | "recordings";
+const PLACES = { talk: "Talk", recordings: "Recordings", models: "Models" };
+const ROOM = "#room/";
 
-function placeNow(): Place {
-  return location.hash === "#recordings" ? "recordings" : "talk";
+/** A place by its name, or the token of a room of two. */
+interface Where {
+  place: keyof typeof PLACES;
+  room: string | null;
+}
+
+function whereNow(): Where {
+  const { hash } = location;
+  if (hash.startsWith(ROOM)) return { place: "talk", room: hash.slice(ROOM.length) };
+  return {
+    place: hash === "#recordings" || hash === "#models" ? (hash.slice(1) as Where["place"]) : "talk",
+    room: null,
+  };
 }
 
 export function App() {
-  const [seeing, setSeeing] = useState<Seeing | null>(remembered.seeing);
-  const [place, setPlace] = useState<Place>(placeNow);
+  const [seeing, setSeeing] = useState<Seeing | null>(agreedSeeing);
+  const [{ place, room }, setWhere] = useState<Where>(whereNow);
   useEffect(() => {
-    const moved = () => setPlace(placeNow());
+    const moved = () => setWhere(whereNow());
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
   const choose = (chosen: Seeing | null) => {
-    remember({ seeing: chosen });
+    agreeToSeeing(chosen);
     setSeeing(chosen);
   };
   return (
@@ -33,20 +46,21 @@ export function App() {
           <span>Natural Video LLM</span>
         </a>
         <nav aria-label="Pages">
-          <a href="#talk" aria-current={place === "talk" ? "page" : undefined}>
-            Talk
-          </a>
-          <a href="#recordings" aria-current={place === "recordings" ? "page" : undefined}>
-            Recordings
-          </a>
+          {Object.entries(PLACES).map(([name, title]) => (
+            <a key={name} href={`#${name}`} aria-current={place === name ? "page" : undefined}>
+              {title}
+            </a>
+          ))}
         </nav>
       </header>
       {place === "recordings" ? (
         <Recordings />
+      ) : place === "models" ? (
+        <Models />
       ) : seeing === null ? (
-        <Consent onChoose={choose} />
+        <Consent ofTwo={room !== null} onChoose={choose} />
       ) : (
-        <Talk seeing={seeing} onChange={choose} />
+        <Talk key={room} room={room} seeing={seeing} onChange={choose} />
       )}
     </>
   );

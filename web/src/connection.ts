@@ -2,7 +2,7 @@ import { authorised, withToken } from "./access";
 import { nowS } from "./clock";
 import type { ClientEvent, ServerEvent } from "./protocol";
 
-export type Link = "connecting" | "open" | "lost" | "full" | "refused";
+export type Link = "connecting" | "open" | "lost" | "full" | "refused" | "room full" | "room over";
 
 /** More than this waiting in the socket means that the network is slower than the camera. */
 const BACKLOG_BYTES = 32_000;
@@ -12,6 +12,8 @@ const LONGEST_WAIT_MS = 8_000;
 const FULL_WAIT_MS = 10_000;
 const TRIES_TO_RESUME = 2;
 const NO_ACCESS = [401, 403];
+/** Refusals that another try would meet again. */
+const FINAL: Record<string, Link> = { room_full: "room full", room_unknown: "room over" };
 
 interface Listener {
   event(event: ServerEvent): void;
@@ -33,10 +35,12 @@ export class Connection {
   private heardS = 0;
   private greeted = false;
   private closed = false;
+  private refusal: Link | null = null;
 
   constructor(
     private readonly listener: Listener,
     private resume: string | null,
+    private readonly room: string | null,
   ) {
     addEventListener("online", this.retryNow);
     this.silenceTimer = window.setInterval(this.checkSilence, 5_000);
@@ -48,6 +52,17 @@ export class Connection {
     clearTimeout(this.retryTimer);
     this.open();
   };
+
+  /** Another conversation; the server forgets the one before after a while. */
+  beginAnew(): void {
+    const old = this.socket;
+    this.resume = null;
+    this.socket = null;
+    clearTimeout(this.retryTimer);
+    if (old) old.onclose = null;
+    old?.close(1000);
+    this.open();
+  }
 
   close(): void {
     this.closed = true;
@@ -83,10 +98,12 @@ export class Connection {
 
   private open(): void {
     this.greeted = false;
+    this.refusal = null;
     this.listener.link("connecting");
     const address = new URL(withToken("/v1/realtime"), location.href);
     address.protocol = address.protocol.replace("http", "ws");
     if (this.resume && this.failures < TRIES_TO_RESUME) address.searchParams.set("resume", this.resume);
+    if (this.room) address.searchParams.set("room", this.room);
     const socket = new WebSocket(address);
     this.socket = socket;
     this.heardS = nowS();
@@ -110,6 +127,7 @@ export class Connection {
       this.resume = event.session.resume ?? this.resume;
       this.listener.link("open");
     }
+    if (event.type === "error") this.refusal = FINAL[event.error.code ?? ""] ?? this.refusal;
     this.listener.event(event);
   }
 
@@ -119,6 +137,10 @@ export class Connection {
     this.waiting = null;
     this.greeted = false;
     this.failures++;
+    if (this.refusal) {
+      this.listener.link(this.refusal);
+      return;
+    }
     const link: Link = code === 1013 ? "full" : "lost";
     this.listener.link(link);
     if (code === 1006) void this.checkAccess();

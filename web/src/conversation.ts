@@ -9,7 +9,7 @@ export interface Piece {
 
 export interface Turn {
   id: string;
-  role: "user" | "assistant" | "note";
+  role: "user" | "assistant" | "other" | "note";
   pieces: Piece[];
   status: "sending" | "writing" | "done" | "stopped" | "cut" | "failed";
 }
@@ -21,6 +21,8 @@ export interface Conversation {
   responseId: string | null;
   server: { state: ServerStateName; faceSeen: boolean; alarm: string | null; frames: number; dropped: number };
   stagesMs: Stages;
+  /** Of a conversation of two; null while nothing is known. */
+  room: { people: number; otherRecording: boolean } | null;
   recordingId: string | null;
   /** Of a recording that has just ended and waits for a word on what to keep. */
   endedRecordingId: string | null;
@@ -45,6 +47,7 @@ export function empty(turns: Turn[]): Conversation {
     responseId: null,
     server: { state: "idle", faceSeen: false, alarm: null, frames: 0, dropped: 0 },
     stagesMs: {},
+    room: null,
     recordingId: null,
     endedRecordingId: null,
     error: null,
@@ -79,6 +82,7 @@ export function reduce(now: Conversation, action: Action): Conversation {
       return {
         ...now,
         responseId: null,
+        room: null,
         server: { ...now.server, state: "idle", faceSeen: false, alarm: null },
         turns: now.turns.map((turn) => (turn.status === "writing" ? { ...turn, status: "stopped" } : turn)),
       };
@@ -120,6 +124,13 @@ function onEvent(now: Conversation, event: ServerEvent): Conversation {
         },
         stagesMs: { ...now.stagesMs, ...event.stages_ms },
       };
+    case "room.changed":
+      return { ...now, room: { people: event.people, otherRecording: event.other_recording } };
+    case "room.message": {
+      const pieces = [{ text: event.text, movedBits: null }];
+      const turn: Turn = { id: event.item_id, role: "other", status: "done", pieces };
+      return { ...now, turns: [...now.turns, turn], spoken: event.text };
+    }
     case "recording.started":
       return { ...now, recordingId: event.session_id };
     case "recording.stopped":
@@ -179,7 +190,7 @@ function afterForgetting(turns: Turn[]): Turn[] {
 }
 
 /** What the server remembers, with this page's own figures for replies that it saw being written. */
-function resumed(own: Turn[], remembered: { role: "user" | "assistant"; text: string }[]): Turn[] {
+function resumed(own: Turn[], remembered: { role: "user" | "assistant" | "other"; text: string }[]): Turn[] {
   const unused = [...own];
   const turns = remembered.map(({ role, text }): Turn => {
     const place = unused.findIndex((turn) => turn.role === role && textOf(turn).trim() === text.trim());

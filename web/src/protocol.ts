@@ -13,11 +13,12 @@ export interface SessionInfo {
   accepts?: ("picture" | "geometry")[];
   recording?: Keep | null;
   can_record?: boolean;
+  room?: string | null;
 }
 
 export type ServerEvent =
   | { type: "session.created"; session: SessionInfo }
-  | { type: "session.resumed"; session: SessionInfo; turns: { role: "user" | "assistant"; text: string }[] }
+  | { type: "session.resumed"; session: SessionInfo; turns: { role: "user" | "assistant" | "other"; text: string }[] }
   | { type: "session.updated"; session: SessionInfo }
   | { type: "clock.ping"; server_time_s: number }
   | { type: "conversation.item.added"; item: { id: string; role?: string } }
@@ -49,6 +50,8 @@ export type ServerEvent =
       dropped: number;
       stages_ms?: Stages;
     }
+  | { type: "room.changed"; people: number; other_recording: boolean }
+  | { type: "room.message"; item_id: string; text: string }
   | { type: "recording.started"; session_id: string }
   | { type: "recording.stopped"; session_id: string }
   | { type: "error"; error: { type: string; code?: string | null; message: string; event_id?: string | null } };

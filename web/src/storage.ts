@@ -1,61 +1,72 @@
 import type { Turn } from "./conversation";
 
-/** What a reload must not lose, kept for this tab alone and gone when it is closed. */
-const RESUME = "nvllm.resume";
-const TURNS = "nvllm.turns";
-const DRAFT = "nvllm.draft";
 const SEEING = "nvllm.seeing";
 
 export type Seeing = "geometry" | "video" | "text";
 
-export const remembered = {
-  get resume(): string | null {
-    return sessionStorage.getItem(RESUME);
-  },
-  get turns(): Turn[] {
-    try {
-      return JSON.parse(sessionStorage.getItem(TURNS) ?? "[]") as Turn[];
-    } catch {
-      return [];
-    }
-  },
-  get draft(): string {
-    return sessionStorage.getItem(DRAFT) ?? "";
-  },
-  /** What was agreed to before a reload; null asks anew. */
-  get seeing(): Seeing | null {
-    const found = sessionStorage.getItem(SEEING);
-    return found === "geometry" || found === "video" || found === "text" ? found : null;
-  },
-};
+/** What was agreed to before a reload; null asks anew. */
+export function agreedSeeing(): Seeing | null {
+  const found = sessionStorage.getItem(SEEING);
+  return found === "geometry" || found === "video" || found === "text" ? found : null;
+}
 
-export function remember(what: { resume?: string; turns?: Turn[]; draft?: string; seeing?: Seeing | null }): void {
+export function agreeToSeeing(seeing: Seeing | null): void {
+  if (seeing === null) sessionStorage.removeItem(SEEING);
+  else put(SEEING, seeing);
+}
+
+function put(key: string, value: string): void {
   try {
-    if (what.resume !== undefined) sessionStorage.setItem(RESUME, what.resume);
-    if (what.turns !== undefined) sessionStorage.setItem(TURNS, JSON.stringify(what.turns));
-    if (what.draft !== undefined) sessionStorage.setItem(DRAFT, what.draft);
-    if (what.seeing === null) sessionStorage.removeItem(SEEING);
-    else if (what.seeing !== undefined) sessionStorage.setItem(SEEING, what.seeing);
+    sessionStorage.setItem(key, value);
   } catch {
     // The browser's room for this tab is full: a reload then begins with what fitted last.
   }
 }
 
-export function forgetConversation(): void {
-  for (const key of [RESUME, TURNS, DRAFT]) sessionStorage.removeItem(key);
-}
+/** What a reload must not lose of a conversation, kept for this tab alone and gone when it is closed. */
+export class Memory {
+  /** `room` is that of two people; null with the model. */
+  constructor(private readonly room: string | null) {}
 
-/**
- * Whether this tab alone goes on with the remembered conversation. A duplicated tab carries a copy of the memory: it
- * begins a conversation of its own.
- */
-export async function claimConversation(): Promise<void> {
-  const token = remembered.resume;
-  if (token && !(await holdLock(token))) forgetConversation();
-}
+  get resume(): string | null {
+    return sessionStorage.getItem(this.key("resume"));
+  }
 
-export function holdConversation(token: string): void {
-  void holdLock(token);
+  get turns(): Turn[] {
+    try {
+      return JSON.parse(sessionStorage.getItem(this.key("turns")) ?? "[]") as Turn[];
+    } catch {
+      return [];
+    }
+  }
+
+  get draft(): string {
+    return sessionStorage.getItem(this.key("draft")) ?? "";
+  }
+
+  keep(what: { resume?: string; turns?: Turn[]; draft?: string }): void {
+    if (what.resume !== undefined) put(this.key("resume"), what.resume);
+    if (what.turns !== undefined) put(this.key("turns"), JSON.stringify(what.turns));
+    if (what.draft !== undefined) put(this.key("draft"), what.draft);
+  }
+
+  /**
+   * Whether this tab alone goes on with the remembered conversation. A duplicated tab carries a copy of the memory: it
+   * begins a conversation of its own.
+   */
+  async claim(): Promise<void> {
+    const token = this.resume;
+    if (token && !(await holdLock(token)))
+      for (const name of ["resume", "turns", "draft"]) sessionStorage.removeItem(this.key(name));
+  }
+
+  hold(token: string): void {
+    void holdLock(token);
+  }
+
+  private key(name: string): string {
+    return `nvllm.${name}${this.room ? `.${this.room}` : ""}`;
+  }
 }
 
 const held = new Set<string>();

@@ -1,12 +1,13 @@
-import { useCallback, useEffect, useReducer, useRef, useState } from "react";
+import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
 import { Connection, type Link } from "./connection";
 import { type Conversation, empty, reduce } from "./conversation";
 import { newId } from "./ids";
 import type { Keep, ServerEvent } from "./protocol";
-import { claimConversation, holdConversation, remember, remembered } from "./storage";
+import { Memory } from "./storage";
 
 export interface Realtime {
   conversation: Conversation;
+  memory: Memory;
   link: Link;
   /** Frames that this page had to drop, since the network was slower than the camera. */
   dropped: () => number;
@@ -16,6 +17,7 @@ export interface Realtime {
   sendFrame: (frame: ArrayBuffer) => void;
   record: (recording: { keep: Keep; consent: string } | null) => void;
   recordingSettled: () => void;
+  beginAnew: () => void;
   dismissError: () => void;
   retryNow: () => void;
 }
@@ -23,9 +25,10 @@ export interface Realtime {
 const DRAFT_EVERY_MS = 150;
 const KEEP_TURNS_MS = 500;
 
-/** The conversation with the server, for as long as the page is open. */
-export function useRealtime(): Realtime {
-  const [conversation, dispatch] = useReducer(reduce, null, () => empty(remembered.turns));
+/** The conversation with the model, or in a room with another person, for as long as the page is open. */
+export function useRealtime(room: string | null): Realtime {
+  const memory = useMemo(() => new Memory(room), [room]);
+  const [conversation, dispatch] = useReducer(reduce, null, () => empty(memory.turns));
   const [link, setLink] = useState<Link>("connecting");
   const connection = useRef<Connection | null>(null);
   const latest = useRef(conversation);
@@ -35,15 +38,15 @@ export function useRealtime(): Realtime {
 
   useEffect(() => {
     let gone = false;
-    void claimConversation().then(() => {
+    void memory.claim().then(() => {
       if (gone) return;
-      if (!remembered.resume) dispatch({ type: "cleared" });
-      connection.current = new Connection({ event: heard, link: changed }, remembered.resume);
+      if (!memory.resume) dispatch({ type: "cleared" });
+      connection.current = new Connection({ event: heard, link: changed }, memory.resume, room);
     });
     function heard(event: ServerEvent): void {
       if ((event.type === "session.created" || event.type === "session.resumed") && event.session.resume) {
-        remember({ resume: event.session.resume });
-        holdConversation(event.session.resume);
+        memory.keep({ resume: event.session.resume });
+        memory.hold(event.session.resume);
       }
       dispatch({ type: "event", event });
       if (event.type === "response.done" || (event.type === "error" && event.error.code === "nothing_to_answer")) {
@@ -64,18 +67,18 @@ export function useRealtime(): Realtime {
       connection.current?.close();
       connection.current = null;
     };
-  }, []);
+  }, [memory, room]);
 
   const { turns } = conversation;
   useEffect(() => {
-    const timer = setTimeout(() => remember({ turns }), KEEP_TURNS_MS);
+    const timer = setTimeout(() => memory.keep({ turns }), KEEP_TURNS_MS);
     return () => clearTimeout(timer);
-  }, [turns]);
+  }, [memory, turns]);
   useEffect(() => {
-    const keepNow = () => remember({ turns: latest.current.turns });
+    const keepNow = () => memory.keep({ turns: latest.current.turns });
     addEventListener("pagehide", keepNow);
     return () => removeEventListener("pagehide", keepNow);
-  }, []);
+  }, [memory]);
 
   const drafted = useRef({ text: "", timer: 0 });
   const draft = useCallback((text: string) => {
@@ -91,30 +94,34 @@ export function useRealtime(): Realtime {
     if (latest.current.responseId) connection.current?.send({ type: "response.cancel" });
   }, []);
 
-  const say = useCallback((text: string, charTimes: number[]) => {
-    clearTimeout(drafted.current.timer);
-    drafted.current.timer = 0;
-    const id = newId();
-    const item = {
-      id,
-      type: "message" as const,
-      role: "user" as const,
-      content: [{ type: "input_text" as const, text }] as [{ type: "input_text"; text: string }],
-      char_times: charTimes,
-    };
-    const sent = connection.current?.send({ type: "conversation.item.create", event_id: id, item }) ?? false;
-    if (sent) {
-      dispatch({ type: "sent", id, text });
-      if (reply.current) {
-        reply.current = "next wanted";
-        connection.current?.send({ type: "response.cancel" });
-      } else {
-        connection.current?.send({ type: "response.create" });
-        reply.current = "asked for";
+  const say = useCallback(
+    (text: string, charTimes: number[]) => {
+      clearTimeout(drafted.current.timer);
+      drafted.current.timer = 0;
+      const id = newId();
+      const item = {
+        id,
+        type: "message" as const,
+        role: "user" as const,
+        content: [{ type: "input_text" as const, text }] as [{ type: "input_text"; text: string }],
+        char_times: charTimes,
+      };
+      const sent = connection.current?.send({ type: "conversation.item.create", event_id: id, item }) ?? false;
+      if (sent) {
+        dispatch({ type: "sent", id, text });
+        if (room) return sent;
+        if (reply.current) {
+          reply.current = "next wanted";
+          connection.current?.send({ type: "response.cancel" });
+        } else {
+          connection.current?.send({ type: "response.create" });
+          reply.current = "asked for";
+        }
       }
-    }
-    return sent;
-  }, []);
+      return sent;
+    },
+    [room],
+  );
 
   const sendFrame = useCallback((frame: ArrayBuffer) => connection.current?.sendFrame(frame), []);
   const record = useCallback((recording: { keep: Keep; consent: string } | null) => {
@@ -122,6 +129,7 @@ export function useRealtime(): Realtime {
   }, []);
   return {
     conversation,
+    memory,
     link,
     dropped: useCallback(() => connection.current?.dropped ?? 0, []),
     say,
@@ -129,6 +137,7 @@ export function useRealtime(): Realtime {
     interrupt,
     sendFrame,
     record,
+    beginAnew: useCallback(() => connection.current?.beginAnew(), []),
     recordingSettled: useCallback(() => dispatch({ type: "recording settled" }), []),
     dismissError: useCallback(() => dispatch({ type: "error", message: null }), []),
     retryNow: useCallback(() => connection.current?.retryNow(), []),

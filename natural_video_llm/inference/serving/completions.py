@@ -16,7 +16,6 @@ from natural_video_llm.inference.conversation import Reply, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.live_face import MOST_PIXELS
 from natural_video_llm.inference.serving import chat_messages as chat
-from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.messages import without_controls
 from natural_video_llm.inference.serving.pictures import BadPictureError, data_of_url, decode_clip, decode_picture
 from natural_video_llm.inference.serving.registry import Registry
@@ -168,23 +167,27 @@ _ERRORS: dict[int | str, dict] = {
 }
 
 
-def completions_router(house: House, registry: Callable[[], Registry], created: int) -> APIRouter:
-    """`registry` gives that of the running server; `created` is when the run was made, in seconds since 1970."""
+def completions_router(registry: Callable[[], Registry]) -> APIRouter:
+    """`registry` gives that of the running server."""
     router = APIRouter(prefix="/v1")
-    model = chat.Model(id=house.model, created=created)
 
-    def check(name: str) -> None:
-        if name != house.model:
-            raise RequestError(404, f"this server has the model {house.model!r} only", "model_not_found", "model")
+    def served() -> chat.Model:
+        house = registry().house
+        return chat.Model(id=house.model, created=house.made_s)
+
+    def check(name: str) -> chat.Model:
+        model = served()
+        if name != model.id:
+            raise RequestError(404, f"this server has the model {model.id!r} only", "model_not_found", "model")
+        return model
 
     @router.get("/models", responses={status: _ERRORS[status] for status in (401, 403)})
     async def models() -> chat.ModelList:
-        return chat.ModelList(data=[model])
+        return chat.ModelList(data=[served()])
 
     @router.get("/models/{name}", responses={status: _ERRORS[status] for status in (401, 403, 404)})
     async def model_named(name: str) -> chat.Model:
-        check(name)
-        return model
+        return check(name)
 
     streamed = {"content": {"text/event-stream": {}}, "description": "The reply"}
 
@@ -196,7 +199,7 @@ def completions_router(house: House, registry: Callable[[], Registry], created: 
     )
     async def complete(request: chat.ChatRequest) -> chat.Completion | StreamingResponse:
         check(request.model)
-        writing = _Writing(house, registry(), request)
+        writing = _Writing(registry(), request)
         await writing.begin()
         if request.stream:
             return StreamingResponse(writing.chunks(), media_type="text/event-stream")
@@ -208,8 +211,8 @@ def completions_router(house: House, registry: Callable[[], Registry], created: 
 class _Writing:
     """One request's reply: a thread writes it, the event loop sends it."""
 
-    def __init__(self, house: House, registry: Registry, request: chat.ChatRequest):
-        self._house, self._registry, self._request = house, registry, request
+    def __init__(self, registry: Registry, request: chat.ChatRequest):
+        self._house, self._registry, self._request = registry.house, registry, request
         self._pieces: asyncio.Queue[str | _Answered | Exception] = asyncio.Queue()
         self._cancelled = threading.Event()
         self._loop = asyncio.get_running_loop()

@@ -28,6 +28,7 @@ class SessionInfo(BaseModel):
     accepts: list[Literal["picture", "geometry"]]
     recording: Literal["video", "geometry"] | None
     can_record: bool
+    room: str | None
 
 
 class SessionCreated(ServerEvent):
@@ -113,6 +114,22 @@ class StateChanged(ServerEvent):
     frames: int
     dropped: int
     stages_ms: dict[str, float]
+
+
+class RoomChanged(ServerEvent):
+    """Of a conversation of two: how many are here, and whether the other one records."""
+
+    type: str = "room.changed"
+    people: int
+    other_recording: bool
+
+
+class RoomMessage(ServerEvent):
+    """What the other one has written."""
+
+    type: str = "room.message"
+    item_id: str
+    text: str
 
 
 class RecordingStarted(ServerEvent):

@@ -16,6 +16,7 @@ class House:
     Args:
         engine: of the run.
         model: the run's name.
+        made_s: when the run was made, in seconds since 1970.
         limits: of the server.
         replies: threads in which replies are written, one for each session.
         pictures: threads in which pictures are decoded.
@@ -25,6 +26,7 @@ class House:
 
     engine: Engine
     model: str
+    made_s: int
     limits: Limits
     replies: ThreadPoolExecutor
     pictures: ThreadPoolExecutor

@@ -18,11 +18,12 @@ from natural_video_llm.inference.serving import events, messages
 from natural_video_llm.inference.serving.clock_match import ClockMatch
 from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.limits import Allowance
-from natural_video_llm.inference.serving.messages import BadMessageError, without_controls
+from natural_video_llm.inference.serving.messages import BadMessageError, joined_texts, without_controls
 from natural_video_llm.inference.serving.outbox import Outbox
 from natural_video_llm.inference.serving.picture_queue import PictureQueue
 from natural_video_llm.inference.serving.pictures import BadPictureError, decode_picture
 from natural_video_llm.inference.serving.recording import EncoderPool, LiveRecording
+from natural_video_llm.inference.serving.rooms import Room
 from natural_video_llm.sessions.events import DEFAULT_SPEAKER, MODEL_SPEAKER
 
 # While a picture is decoded one more may wait; where pictures are kept, more, so that none is lost to a slow moment.
@@ -43,11 +44,12 @@ class _Response:
 class LiveSession:
     """A conversation, its clock, its settings, what it waits for, and its recording."""
 
-    def __init__(self, house: House, turns: tuple[tuple[str, str], ...] = ()):
+    def __init__(self, house: House, room: Room | None = None):
         self.id, self.resume_token = f"sess_{secrets.token_hex(8)}", secrets.token_urlsafe(24)
         self.began = time.monotonic()
-        self._house, self._loop = house, asyncio.get_running_loop()
-        self.conversation = house.engine.open(sampling=Sampling(seed=None), on_change=self._changed, turns=turns)
+        self.house, self._loop = house, asyncio.get_running_loop()
+        self.conversation = house.engine.open(sampling=Sampling(seed=None), on_change=self._changed)
+        self.room = room
         self._pending: list[tuple[str, list[float] | None]] = []
         self._response: _Response | None = None
         self._seed_next: int | None = None
@@ -60,7 +62,7 @@ class LiveSession:
 
     def attach(self) -> Outbox:
         """A client is there, for the first time or again, with a clock that may be another one."""
-        limits = self._house.limits
+        limits = self.house.limits
         self.outbox, self.clock = Outbox(limits.outbox_events), ClockMatch()
         self._frame_allowance = Allowance(limits.frames_hz)
         self._told = ()
@@ -72,17 +74,25 @@ class LiveSession:
         self._pending.clear()
         self._pictures.clear()
         await self.stop_recording()
+        if self.room is not None:
+            self.room.left(self)
 
     async def close(self) -> None:
         """The end; frees what it holds."""
         await self.detach()
+        if self.room is not None:
+            self.room.forget(self)
         await asyncio.to_thread(self.conversation.close)
+
+    async def turns(self) -> list[tuple[str, str]]:
+        """(role, text) of what was said."""
+        return self.room.turns(self) if self.room else await asyncio.to_thread(self.conversation.turns)
 
     def now_s(self) -> float:
         return self.conversation.clock.now_s()
 
     def info(self) -> events.SessionInfo:
-        sampling, house = self.conversation.sampling, self._house
+        sampling, house = self.conversation.sampling, self.house
         return events.SessionInfo(
             id=self.id,
             model=house.model,
@@ -94,11 +104,12 @@ class LiveSession:
             accepts=["picture", "geometry"] if house.engine.takes_geometry else ["picture"],
             recording=self.recording.keep if self.recording else None,
             can_record=house.record_folder is not None,
+            room=self.room.token if self.room else None,
         )
 
     def fail(self, error: BadMessageError, key: str | None = None) -> None:
         """Tell the client of its mistake."""
-        self._house.metrics.errors.labels(error.code).inc()
+        self.house.metrics.errors.labels(error.code).inc()
         told = events.ErrorInfo(code=error.code, message=error.message, event_id=error.event_id)
         self.outbox.put(events.ErrorEvent(error=told), key)
 
@@ -117,7 +128,8 @@ class LiveSession:
                     raise BadMessageError("unknown_ping", "no such ping is waiting for an answer", message.event_id)
             case messages.Draft():
                 text, _ = self._checked(message.text, None, message.event_id)
-                self.conversation.draft(text)
+                if self.room is None:
+                    self.conversation.draft(text)
             case messages.ItemCreate():
                 self._add_item(message)
             case messages.ResponseCreate():
@@ -131,7 +143,7 @@ class LiveSession:
     def _checked(
         self, text: str, char_times: list[float] | None, event_id: str | None
     ) -> tuple[str, list[float] | None]:
-        most = self._house.limits.text_chars
+        most = self.house.limits.text_chars
         if len(text) > most:
             raise BadMessageError("text_too_long", f"{len(text)} characters; at most {most} are taken", event_id)
         return without_controls(text, char_times)
@@ -147,11 +159,15 @@ class LiveSession:
         if len(self._pending) >= 20:
             raise BadMessageError("too_many_items", "ask for a response first", message.event_id)
         times = self._server_times(client_times)
-        self._pending.append((text, times))
-        if self.recording is not None:
-            self.recording.text(DEFAULT_SPEAKER, text, times, "typed")
+        item_id = item.id or f"item_{secrets.token_hex(8)}"
+        if self.room is not None:
+            self.room.say(self, item_id, text, times)
+        else:
+            self._pending.append((text, times))
+            if self.recording is not None:
+                self.recording.text(DEFAULT_SPEAKER, text, times, "typed")
         added = {
-            "id": item.id or f"item_{secrets.token_hex(8)}",
+            "id": item_id,
             "type": "message",
             "role": "user",
             "content": [{"type": "input_text", "text": text}],
@@ -183,7 +199,7 @@ class LiveSession:
         self.outbox.put(events.SessionUpdated(session=self.info()))
 
     async def _start_recording(self, wanted: messages.Recording, event_id: str | None) -> None:
-        house = self._house
+        house = self.house
         folder = house.record_folder
         if folder is None:
             raise BadMessageError("recording_off", "this server records nothing (nvllm serve --record)", event_id)
@@ -201,27 +217,33 @@ class LiveSession:
             self._server_error("recording_failed", str(error))
             return
         self.outbox.put(events.RecordingStarted(session_id=self.recording.id))
+        if self.room is not None:
+            self.room.tell()
 
     async def stop_recording(self) -> None:
         recording, self.recording = self.recording, None
         if recording is not None:
             await asyncio.to_thread(recording.stop)
             self.outbox.put(events.RecordingStopped(session_id=recording.id))
+            if self.room is not None:
+                self.room.tell()
 
     def _respond(self, message: messages.ResponseCreate) -> None:
+        if self.room is not None:
+            raise BadMessageError("room_has_no_model", "people alone write in a room", message.event_id)
         if self._response is not None:
             code = "conversation_already_has_active_response"
             raise BadMessageError(code, "a reply is being written; cancel it or wait", message.event_id)
         if not self._pending:
             raise BadMessageError("nothing_to_answer", "create a conversation item first", message.event_id)
-        text, times = _joined(self._pending)
+        text, times = joined_texts(self._pending)
         self._pending = []
         response = _Response(f"resp_{secrets.token_hex(8)}", f"item_{secrets.token_hex(8)}", [])
         self._response = response
         created = events.ResponseInfo(id=response.id, status="in_progress")
         self.outbox.put(events.ResponseCreated(response=created))
         sampling = self._sampling_of(message.response)
-        self._house.replies.submit(self._write, response, text, times, sampling)
+        self.house.replies.submit(self._write, response, text, times, sampling)
 
     def _sampling_of(self, wanted: messages.ResponseSettings | None) -> Sampling | None:
         """None leaves the draws where they are; a seed that was asked for begins them anew, once."""
@@ -281,7 +303,7 @@ class LiveSession:
 
     def _done(self, response: _Response, status: events.ReplyStatus) -> None:
         self._response = None
-        metrics, reply = self._house.metrics, self.conversation.last_reply
+        metrics, reply = self.house.metrics, self.conversation.last_reply
         text, done = "".join(response.messages), {"response_id": response.id, "item_id": response.item_id}
         self.outbox.put(events.TextDone(text=text, **done))
         usage, moved_bits, stages_ms = events.Usage(), 0.0, dict[str, float]()
@@ -303,7 +325,7 @@ class LiveSession:
         Raises:
             BadMessageError: this run takes no such frame.
         """
-        metrics, now_s = self._house.metrics, self.now_s()
+        metrics, now_s = self.house.metrics, self.now_s()
         if not self._frame_allowance.take(now_s):
             self._dropped += 1
             metrics.frames.labels("dropped").inc()
@@ -326,9 +348,9 @@ class LiveSession:
             self.recording.points(time_s, frame.points, frame.width_px, frame.height_px)
 
     def _decode(self, time_s: float, content: bytes) -> None:
-        frames, recording = self._house.metrics.frames, self.recording
+        frames, recording = self.house.metrics.frames, self.recording
         try:
-            rgb = decode_picture(content, self._house.limits.picture_px)
+            rgb = decode_picture(content, self.house.limits.picture_px)
             taken = self.conversation.see(time_s, rgb)
         except (BadPictureError, ValueError) as error:
             frames.labels("bad").inc()
@@ -367,7 +389,7 @@ class LiveSession:
         self.outbox.put(state, key="state")
 
     def _server_error(self, code: str, message: str) -> None:
-        self._house.metrics.errors.labels(code).inc()
+        self.house.metrics.errors.labels(code).inc()
         told = events.ErrorInfo(type="server_error", code=code, message=message)
         self.outbox.put(events.ErrorEvent(error=told), key=code)
 
@@ -377,14 +399,3 @@ class LiveSession:
     def _soon(self, call: Callable[[], None]) -> None:
         with suppress(RuntimeError):  # the server has ended
             self._loop.call_soon_threadsafe(call)
-
-
-def _joined(pending: list[tuple[str, list[float] | None]]) -> tuple[str, list[float] | None]:
-    """Several messages as one, a line each."""
-    text = "\n".join(part for part, _ in pending)
-    times: list[float] = []
-    for _, part_times in pending:
-        if part_times is None:
-            return text, None
-        times += [times[-1], *part_times] if times else part_times
-    return text, times

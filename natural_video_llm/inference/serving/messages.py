@@ -155,6 +155,17 @@ def without_controls(text: str, char_times: list[float] | None) -> tuple[str, li
     return "".join(text[i] for i in kept), None if char_times is None else [char_times[i] for i in kept]
 
 
+def joined_texts(pending: list[tuple[str, list[float] | None]]) -> tuple[str, list[float] | None]:
+    """Several messages as one, a line each."""
+    text = "\n".join(part for part, _ in pending)
+    times: list[float] = []
+    for _, part_times in pending:
+        if part_times is None:
+            return text, None
+        times += [times[-1], *part_times] if times else part_times
+    return text, times
+
+
 @dataclass(frozen=True)
 class PictureFrame:
     """JPEG or WebP bytes, with the time of capture on the client's clock."""

@@ -13,17 +13,24 @@ from natural_video_llm.assets import face_landmarker_file
 PAGE_FOLDER = Path(__file__).resolve().parents[2] / "web_dist"
 _NO_PAGE = (
     "<!doctype html><title>Natural Video LLM</title><p>The page is not built. In the source tree run: "
-    "<code>cd web &amp;&amp; npm ci &amp;&amp; npm run build</code>. The API is at <code>/v1</code>.</p>"
+    "<code>make web</code>. The API is at <code>/v1</code>.</p>"
 )
 
 
+_UNCHANGING = {"Cache-Control": "public, max-age=31536000, immutable"}  # a digest of the content is in the name
+_ASKED_ANEW = {"Cache-Control": "no-cache"}
+
+
 class _Files(StaticFiles):
-    """Files whose names hold a digest of their content never change; the others are asked for anew."""
+    """A folder, each of its files with `headers`."""
+
+    def __init__(self, folder: Path, headers: dict[str, str]):
+        super().__init__(directory=folder)
+        self._headers = headers
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        fixed = path.startswith("app/") and response.status_code == 200
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if fixed else "no-cache"
+        response.headers.update(self._headers if response.status_code == 200 else _ASKED_ANEW)
         return response
 
 
@@ -44,6 +51,18 @@ def add_page(app: FastAPI) -> None:
         def no_page() -> HTMLResponse:
             return HTMLResponse(_NO_PAGE)
 
+    else:
+        for file in sorted(PAGE_FOLDER.glob("[!.]*.*")):
+            _add_file(assets, file)
     app.include_router(assets)
-    if PAGE_FOLDER.is_dir():
-        app.mount("/", _Files(directory=PAGE_FOLDER, html=True))
+    for name, headers in (("app", _UNCHANGING), ("wasm", _ASKED_ANEW)):
+        if (PAGE_FOLDER / name).is_dir():
+            app.mount(f"/{name}", _Files(PAGE_FOLDER / name, headers))
+
+
+def _add_file(router: APIRouter, file: Path) -> None:
+    """A route of its own for each file beside the folders: a mount at `/` would answer 405 for all other routes."""
+
+    @router.get("/" if file.name == "index.html" else f"/{file.name}")
+    def page_file() -> FileResponse:
+        return FileResponse(file, headers=_ASKED_ANEW)

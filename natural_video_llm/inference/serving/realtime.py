@@ -12,6 +12,7 @@ from natural_video_llm.inference.serving.live_session import LiveSession
 from natural_video_llm.inference.serving.messages import BadMessageError, parse_frame, parse_message
 from natural_video_llm.inference.serving.outbox import Outbox
 from natural_video_llm.inference.serving.registry import Registry, ServerFullError
+from natural_video_llm.inference.serving.rooms import RoomError
 
 _PING_EVERY_S = 5.0
 _FIRST_PINGS_S = (0.0, 0.1, 0.2, 0.4, 0.8)
@@ -34,10 +35,15 @@ async def converse(websocket: WebSocket, registry: Registry, limits: Limits) -> 
     """Serve a connection that the guard has let in, to its end."""
     await websocket.accept()
     try:
-        session, resumed = _enter(registry, websocket.query_params.get("resume"))
+        query = websocket.query_params
+        session, resumed = _enter(registry, query.get("resume"), query.get("room"))
     except ServerFullError as error:
         told = events.ErrorInfo(type="server_full", code="server_full", message=str(error))
         await _send_last(websocket, events.ErrorEvent(error=told), _TRY_LATER)
+        return
+    except RoomError as refused:
+        why = events.ErrorInfo(code=refused.code, message=refused.message)
+        await _send_last(websocket, events.ErrorEvent(error=why), _REFUSED)
         return
     connection = _Connection(websocket, session, limits)
     over = False
@@ -54,9 +60,9 @@ async def converse(websocket: WebSocket, registry: Registry, limits: Limits) -> 
             await (registry.end(session) if over else registry.park(session))
 
 
-def _enter(registry: Registry, token: str | None) -> tuple[LiveSession, bool]:
+def _enter(registry: Registry, token: str | None, room: str | None) -> tuple[LiveSession, bool]:
     known = registry.resume(token) if token else None
-    return (known, True) if known is not None else (registry.open(), False)
+    return (known, True) if known is not None else (registry.open(room), False)
 
 
 async def _send_last(websocket: WebSocket, event: events.ServerEvent, code: int) -> None:
@@ -80,10 +86,11 @@ class _Connection:
         session = self._session
         if not resumed:
             self.outbox.put(events.SessionCreated(session=session.info()))
-            return
-        turns = await asyncio.to_thread(session.conversation.turns)
-        told = [events.Turn(role=role, text=text) for role, text in turns]
-        self.outbox.put(events.SessionResumed(session=session.info(), turns=told))
+        else:
+            told = [events.Turn(role=role, text=text) for role, text in await session.turns()]
+            self.outbox.put(events.SessionResumed(session=session.info(), turns=told))
+        if session.room is not None:
+            session.room.arrived(session)
 
     async def run(self) -> None:
         """Until one of the parts ends: the client goes, or something is too much."""

@@ -6,8 +6,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.live_session import LiveSession
+from natural_video_llm.inference.serving.rooms import Rooms
 
 
 class ServerFullError(Exception):
@@ -18,7 +20,9 @@ class Registry:
     """The event loop's thread alone touches it."""
 
     def __init__(self, house: House):
-        self._house, self._limits = house, house.limits
+        self.house, self._limits = house, house.limits
+        self._first_engine, self._engines = house.engine, list[Engine]()
+        self.rooms = Rooms()
         self._live: dict[str, LiveSession] = {}
         self._parked: OrderedDict[str, tuple[LiveSession, float]] = OrderedDict()
         self._requests = 0
@@ -29,10 +33,17 @@ class Registry:
         """All of them, parked ones too."""
         return [*self._live.values(), *(session for session, _ in self._parked.values())]
 
-    def open(self) -> LiveSession:
-        """Raises `ServerFullError`."""
+    def open(self, room: str | None = None) -> LiveSession:
+        """A new session, with the model or in a room.
+
+        Raises:
+            ServerFullError, RoomError.
+        """
+        found = None if room is None else self.rooms.find(room)
         self._need_room()
-        session = LiveSession(self._house)
+        session = LiveSession(self.house, room=found)
+        if found is not None:
+            found.seat(session)
         self._live[session.resume_token] = session
         self._count()
         return session
@@ -43,12 +54,16 @@ class Registry:
 
         Raises:
             ServerFullError: it is there, but has no place now; it stays for later.
+            RoomError: others have taken its place in its room.
         """
         if token in self._live:
             return self._live[token]
         if token not in self._parked:
             return None
         self._need_room()
+        session, _ = self._parked[token]
+        if session.room is not None:
+            session.room.seat(session)
         self._live[token], _ = self._parked.pop(token)
         self._count()
         return self._live[token]
@@ -79,6 +94,22 @@ class Registry:
         ]
         for session in over:
             await self.end(session)
+        if not self._requests:
+            used = [self.house.engine, *(session.house.engine for session in self.sessions)]
+            await self._close_engines([engine for engine in self._engines if engine not in used])
+
+    async def move(self, house: House) -> None:
+        """New sessions and requests live in `house`; those that are there stay in theirs. An engine that came so is
+        closed when nobody uses it any more; the first one is the caller's to close."""
+        if house.engine is not self._first_engine:
+            self._engines.append(house.engine)
+        self.house = house
+        await self.expire()
+
+    async def _close_engines(self, engines: list[Engine]) -> None:
+        self._engines = [engine for engine in self._engines if engine not in engines]
+        for engine in engines:
+            await asyncio.to_thread(engine.close)
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -94,14 +125,15 @@ class Registry:
 
     async def close(self) -> None:
         await asyncio.gather(*(self.end(session) for session in self.sessions))
+        await self._close_engines(self._engines)
 
     def _need_room(self) -> None:
         if len(self._live) + self._requests >= self._limits.sessions:
-            self._house.metrics.refused.inc()
+            self.house.metrics.refused.inc()
             raise ServerFullError(f"this server takes {self._limits.sessions} conversations at a time; try again later")
 
     def _count(self) -> None:
-        sessions = self._house.metrics.sessions
+        sessions = self.house.metrics.sessions
         sessions.labels("connected").set(len(self._live))
         sessions.labels("parked").set(len(self._parked))
         sessions.labels("request").set(self._requests)

@@ -7,44 +7,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import uvicorn
 from fastapi import FastAPI
 from websockets.sync.client import ClientConnection, connect
 
-from natural_video_llm.checkpoint import load_base_llm, weights_sha256
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.server import Service, create_app, open_port, server_config
-from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM
-from natural_video_llm.preprocessing.encoders import make_encoder
 
 WAIT_S = 20.0
-
-
-def make_run(folder: Path, llm: Path) -> Path:
-    """A run folder: random weights, gates open, so that a face moves the words."""
-    encoder = make_encoder("face-geometry")
-    config = FusionConfig(
-        str(llm),
-        weights_sha256(str(llm)),
-        encoder.name,
-        encoder.weights_sha256,
-        2 * encoder.latent_size,
-        (1,),
-        face_size=24,
-        components=6,
-    )
-    torch.manual_seed(1)
-    model = NaturalVideoLLM(load_base_llm(str(llm)).model, config).eval()
-    model.temporal_encoder.basis.fit(torch.randn(200, config.latent_size))
-    for block in model.blocks.values():
-        torch.nn.init.constant_(block.gate, 0.8)
-    model.save_pretrained(folder)
-    return folder
 
 
 class LiveServer:
@@ -156,3 +129,10 @@ def frame(content: bytes, kind: int, time_s: float) -> bytes:
 def geometry(points: np.ndarray | None, width_px: int = 640, height_px: int = 480) -> bytes:
     head = struct.pack("<III", width_px, height_px, 0 if points is None else 1)
     return head if points is None else head + struct.pack("<f", 0.9) + points.astype("<f4").tobytes()
+
+
+def open_room(server: LiveServer) -> str:
+    """What to connect with to a new room."""
+    request = urllib.request.Request(f"{server.http}/api/rooms", method="POST")
+    with urllib.request.urlopen(request) as answer:
+        return f"?room={json.load(answer)['room']}"

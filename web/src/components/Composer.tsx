@@ -1,6 +1,5 @@
 import { type RefObject, useLayoutEffect, useRef, useState } from "react";
 import { eventTimeS } from "../clock";
-import { remember, remembered } from "../storage";
 import { TypedText } from "../typedText";
 import type { Realtime } from "../useRealtime";
 
@@ -18,9 +17,9 @@ export function Composer({ field, realtime, writing, open }: Props) {
   const typed = useRef<TypedText>(null);
   if (typed.current === null) {
     typed.current = new TypedText();
-    typed.current.change(remembered.draft, 0);
+    typed.current.change(realtime.memory.draft, 0);
   }
-  const [text, setText] = useState(remembered.draft);
+  const [text, setText] = useState(realtime.memory.draft);
   const limit = realtime.conversation.session?.limits?.text_chars ?? DEFAULT_LIMIT;
   const count = text.length > 0.8 * limit ? Array.from(text).length : 0;
   const tooLong = count > limit;
@@ -37,7 +36,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
     if (writing) realtime.interrupt();
     typed.current?.change(next, timeS);
     setText(next);
-    remember({ draft: next });
+    realtime.memory.keep({ draft: next });
     if (next.length <= limit) realtime.draft(next);
   };
   const send = () => {
@@ -48,7 +47,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
       return;
     }
     setText("");
-    remember({ draft: "" });
+    realtime.memory.keep({ draft: "" });
     field.current?.focus();
   };
   return (

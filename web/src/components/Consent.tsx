@@ -25,14 +25,21 @@ const CHOICES: Choice[] = [
   },
 ];
 
-export function Consent({ onChoose }: { onChoose: (seeing: Seeing) => void }) {
+interface Props {
+  /** Whether another person answers, and no model. */
+  ofTwo: boolean;
+  onChoose: (seeing: Seeing) => void;
+}
+
+export function Consent({ ofTwo, onChoose }: Props) {
   const [seeing, setSeeing] = useState<Seeing>("geometry");
   return (
     <main id="main" className="sheet">
-      <h1>A conversation in which your face counts</h1>
+      <h1>{ofTwo ? "A conversation of two people" : "A conversation in which your face counts"}</h1>
       <p className="lead">
-        You write, the model answers, and every word of its answer is chosen with a look at your face. You decide what
-        it may see.
+        {ofTwo
+          ? "Somebody has invited you to write to each other while your cameras are on. They do not see your face: it goes to the server alone, and is kept only if you record."
+          : "You write, the model answers, and every word of its answer is chosen with a look at your face. You decide what it may see."}
       </p>
       <form
         onSubmit={(event) => {
@@ -41,7 +48,7 @@ export function Consent({ onChoose }: { onChoose: (seeing: Seeing) => void }) {
         }}
       >
         <fieldset className="choices">
-          <legend>What may the model see?</legend>
+          <legend>What may {ofTwo ? "the server" : "the model"} see?</legend>
           {CHOICES.map((choice) => (
             <label key={choice.value} className="choice">
               <input
@@ -54,7 +61,7 @@ export function Consent({ onChoose }: { onChoose: (seeing: Seeing) => void }) {
               <span>
                 <strong>{choice.title}</strong>
                 {choice.value === "geometry" && <span className="tag">recommended</span>}
-                <span className="what">{choice.what}</span>
+                <span className="what">{ofTwo && choice.value === "text" ? "Text alone." : choice.what}</span>
               </span>
             </label>
           ))}

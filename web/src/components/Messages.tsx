@@ -5,7 +5,7 @@ import { type Conversation, meanBits, type Piece, type Turn, textOf, wordsOf } f
 const FULL_MARK_BITS = 2;
 const NEAR_END_PX = 80;
 
-export function Messages({ conversation }: { conversation: Conversation }) {
+export function Messages({ conversation, inRoom }: { conversation: Conversation; inRoom: boolean }) {
   const { turns, server } = conversation;
   const list = useRef<HTMLOListElement>(null);
   const followed = useRef(true);
@@ -13,7 +13,7 @@ export function Messages({ conversation }: { conversation: Conversation }) {
   useEffect(() => {
     if (followed.current && list.current) list.current.scrollTop = list.current.scrollHeight;
   }, [turns]);
-  if (turns.length === 0) return <Welcome />;
+  if (turns.length === 0) return inRoom ? <WelcomeOfTwo /> : <Welcome />;
   return (
     <ol
       ref={list}
@@ -53,12 +53,26 @@ function Welcome() {
   );
 }
 
+function WelcomeOfTwo() {
+  return (
+    <div className="welcome">
+      <p className="lead">Two people, and no model.</p>
+      <p>
+        You write to each other; neither sees the other’s picture. If both of you record, what one writes becomes an
+        answer to the other’s face, for a model to learn from.
+      </p>
+    </div>
+  );
+}
+
+const SPEAKERS: Record<Turn["role"], string> = { user: "You", assistant: "Model", other: "The other person", note: "" };
+
 function Message({ turn }: { turn: Turn }) {
   if (turn.role === "note") return <li className="note">{textOf(turn)}</li>;
   const bits = turn.role === "assistant" ? meanBits(turn.pieces) : null;
   return (
     <li className={`turn ${turn.role}`}>
-      <span className="unseen">{turn.role === "user" ? "You: " : "Model: "}</span>
+      <span className="unseen">{`${SPEAKERS[turn.role]}: `}</span>
       <p className="text" dir="auto">
         {turn.role === "assistant"
           ? // biome-ignore lint/suspicious/noArrayIndexKey: words are only ever added at the end

@@ -13,11 +13,16 @@ const CONSENT: Record<Keep, string> = {
     "I agree that points of my face, what I write with the time of each key, and the replies are kept on this server, to train models on. No picture is kept. I can delete them at any time.",
 };
 
+/** Added where the words of another person are in the recording, and one's own in theirs. */
+const CONSENT_OF_TWO =
+  " What I write is kept in the other person's recording too, if they record, as theirs is kept in mine; deleting mine does not delete theirs.";
+
 export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; seeing: Seeing; seen: boolean }) {
   const [asking, setAsking] = useState(false);
   const [keep, setKeep] = useState<Keep>(seeing === "video" ? "video" : "geometry");
   const { recordingId, session } = realtime.conversation;
   const possible = session?.can_record !== false;
+  const consent = CONSENT[keep] + (session?.room ? CONSENT_OF_TWO : "");
   if (seeing === "text") return null;
   if (recordingId) {
     return (
@@ -47,7 +52,7 @@ export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; 
               </label>
             </fieldset>
           )}
-          <p>{CONSENT[keep]}</p>
+          <p>{consent}</p>
           <p className="row end">
             <button type="button" onClick={() => setAsking(false)}>
               Do not record
@@ -56,7 +61,7 @@ export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; 
               type="button"
               className="primary"
               onClick={() => {
-                realtime.record({ keep, consent: CONSENT[keep] });
+                realtime.record({ keep, consent });
                 setAsking(false);
               }}
             >

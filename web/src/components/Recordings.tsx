@@ -2,12 +2,14 @@ import { useCallback, useEffect, useState } from "react";
 import { api, type SessionList, type SessionSummary } from "../api";
 import { Dialog } from "./Dialog";
 import { Player } from "./Player";
+import { TrainOn } from "./TrainOn";
 
 export function Recordings() {
   const [list, setList] = useState<SessionList | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [played, setPlayed] = useState<string | null>(null);
   const [busy, setBusy] = useState<string | null>(null);
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [doomed, setDoomed] = useState<SessionSummary | null>(null);
   const load = useCallback(() => {
     api.sessions().then(
@@ -43,6 +45,21 @@ export function Recordings() {
           <li key={session.id}>
             <h2>{when(session)}</h2>
             <p className="small">{described(session)}</p>
+            <label className="pick">
+              <input
+                type="checkbox"
+                checked={chosen.has(session.id)}
+                onChange={({ target }) =>
+                  setChosen((before) => {
+                    const after = new Set(before);
+                    if (target.checked) after.add(session.id);
+                    else after.delete(session.id);
+                    return after;
+                  })
+                }
+              />{" "}
+              Train on this
+            </label>
             <p className="row">
               <button
                 type="button"
@@ -72,6 +89,9 @@ export function Recordings() {
           </li>
         ))}
       </ul>
+      {list && list.sessions.length > 0 && (
+        <TrainOn sessions={list.sessions.filter((session) => chosen.has(session.id))} />
+      )}
       {doomed && (
         <Dialog title={`Delete the recording of ${when(doomed)}?`} onClose={() => setDoomed(null)}>
           <p>Its pictures, its words and all that was made of them go at once. A model that was trained on it stays.</p>

@@ -1,4 +1,5 @@
 import type { Link } from "../connection";
+import type { Conversation } from "../conversation";
 import type { Camera } from "../face/useCamera";
 import type { ServerStateName } from "../protocol";
 import type { Seeing } from "../storage";
@@ -16,6 +17,8 @@ const LINKS: Record<Exclude<Link, "open">, string> = {
   connecting: "Connecting",
   lost: "Server not reached, trying again",
   full: "The server is full, trying again soon",
+  "room full": "Two people are in this conversation already",
+  "room over": "This conversation of two is over; ask for a new link",
   refused: "No access: open the whole address that the server printed when it was started",
 };
 
@@ -28,7 +31,7 @@ export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; se
     <div className="status" role="status">
       <span className={`state ${link === "open" ? state : "off"}`}>
         <span className="dot" aria-hidden="true" />
-        {link === "open" ? STATES[state] : LINKS[link]}
+        {link !== "open" ? LINKS[link] : conversation.session?.room ? peopleText(conversation) : STATES[state]}
       </span>
       {link !== "open" && link !== "connecting" && (
         <button type="button" className="plain" onClick={realtime.retryNow}>
@@ -42,6 +45,10 @@ export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; se
       {conversation.recordingId && <span className="recording">Recording</span>}
     </div>
   );
+}
+
+function peopleText({ room }: Conversation): string {
+  return room?.people === 2 ? "Both here" : "The other person is not here";
 }
 
 function faceText(realtime: Realtime, seeing: Seeing, camera: Camera): { text: string; seen: boolean } {

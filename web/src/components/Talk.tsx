@@ -6,11 +6,19 @@ import { Composer } from "./Composer";
 import { Delays } from "./Delays";
 import { Messages } from "./Messages";
 import { EndedRecording, RecordControl } from "./Recording";
+import { NewConversation, RoomPanel } from "./Room";
 import { SelfView } from "./SelfView";
 import { StatusBar } from "./StatusBar";
 
-export function Talk({ seeing, onChange }: { seeing: Seeing; onChange: (seeing: Seeing | null) => void }) {
-  const realtime = useRealtime();
+interface Props {
+  seeing: Seeing;
+  /** Of two people; null with the model. */
+  room: string | null;
+  onChange: (seeing: Seeing | null) => void;
+}
+
+export function Talk({ seeing, room, onChange }: Props) {
+  const realtime = useRealtime(room);
   const { conversation, link, interrupt } = realtime;
   const camera = useCamera(seeing, realtime.sendFrame);
   const field = useRef<HTMLTextAreaElement>(null);
@@ -33,6 +41,7 @@ export function Talk({ seeing, onChange }: { seeing: Seeing; onChange: (seeing: 
       <aside className="side" aria-label="Camera">
         <SelfView seeing={seeing} camera={camera} unread={unread === true} onChange={onChange} />
         <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
+        {room ? <RoomPanel room={room} realtime={realtime} /> : <NewConversation realtime={realtime} />}
         <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
       </aside>
       <section className="words" aria-label="Conversation">
@@ -41,7 +50,7 @@ export function Talk({ seeing, onChange }: { seeing: Seeing; onChange: (seeing: 
             {conversation.server.alarm}
           </p>
         )}
-        <Messages conversation={conversation} />
+        <Messages conversation={conversation} inRoom={room !== null} />
         {conversation.error && (
           <p className="notice" role="alert">
             {conversation.error}{" "}

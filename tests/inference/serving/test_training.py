@@ -1,0 +1,145 @@
+"""Training on recorded sessions through a real server, in real child processes; a model switched under way."""
+
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_server import LiveServer, serving
+from tiny_models import make_run
+
+from natural_video_llm.inference.server import Service
+from natural_video_llm.inference.training_jobs import TrainingJobs
+from natural_video_llm.sessions.folder import session_folders
+
+RECIPE = "match_steps = 1\nsteps = 40\nsave_every = 1\nown_text_weight = 0.0\ntwin = false\nbatch_size = 2\n"
+
+
+class Trainer:
+    """A server that records and trains, and what its page asks of it."""
+
+    def __init__(self, server: LiveServer, record: Path):
+        self.server, self.runs = server, record.parent / "runs"
+        self.sessions = sorted(path.name for path in session_folders(record))
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if content else {}
+        request = urllib.request.Request(f"{self.server.http}/api/{path}", content, headers, method=method)
+        try:
+            with urllib.request.urlopen(request) as response:
+                return response.status, json.loads(response.read() or "null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def job(self) -> dict:
+        return self.ask("GET", "training")[1]["job"]
+
+    def wait(self, *standings: str) -> dict:
+        while (job := self.job())["standing"] not in standings:
+            time.sleep(0.2)
+        return job
+
+
+@pytest.fixture(scope="module")
+def trainer(run: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    folder = tmp_path_factory.mktemp("training")
+    shutil.copytree(recorded, folder / "sessions")
+    (folder / "recipe.toml").write_text(RECIPE)
+    with serving(Service(run, record=folder / "sessions", recipe=folder / "recipe.toml")) as server:
+        yield Trainer(server, folder / "sessions")
+
+
+def test_a_run_is_stopped_goes_on_and_becomes_the_model_of_new_conversations(trainer: Trainer) -> None:
+    status, state = trainer.ask("POST", "training", {"sessions": trainer.sessions, "hold_out": False})
+    assert (status, state["job"]["standing"]) == (202, "running")
+    run_id = state["job"]["run"]
+    status, refusal = trainer.ask("POST", "training", {"sessions": trainer.sessions})
+    assert (status, refusal["detail"].split(";")[0]) == (409, "a run is being trained already")
+    while (job := trainer.job())["stage"] != "train" or not job["done"]:
+        assert job["standing"] == "running", job["error"]
+        time.sleep(0.2)
+    assert trainer.ask("DELETE", f"runs/{run_id}")[0] == 409
+    trainer.ask("DELETE", "training")
+    assert trainer.wait("stopped", "done")["standing"] == "stopped"
+    (listed,) = trainer.ask("GET", "runs")[1]["runs"]
+    assert (listed["id"], listed["trained"], listed["can_go_on"]) == (run_id, False, True)
+    # Another server, after this one was killed, would find the same.
+    (found,) = TrainingJobs(trainer.runs, trainer.runs.parent / "sessions", "", "").list_runs()
+    assert (found.id, found.can_go_on) == (run_id, True)
+    trainer.ask("POST", "training", {"go_on": run_id})
+    job = trainer.wait("done", "failed")
+    assert job["standing"] == "done", job["error"]
+    log = (trainer.runs / run_id / "logs/metrics/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in log if json.loads(line)["part"] == "model"]
+    assert sorted(set(steps)) == steps, "no step was done twice"
+    (listed,) = trainer.ask("GET", "runs")[1]["runs"]
+    assert (listed["trained"], listed["can_go_on"], listed["held_out"]) == (True, False, 0)
+
+    server, first = trainer.server, trainer.server.engine
+    with server.connect() as before:
+        assert trainer.ask("PUT", "model", {"run": run_id}) == (
+            200,
+            {"model": run_id, "run": run_id, "first_model": "tiny"},
+        )
+        with server.connect() as after:
+            assert (before.opening["session"]["model"], after.opening["session"]["model"]) == ("tiny", run_id)
+            assert before.ask("Hello", max_output_tokens=3)
+            assert after.ask("Hello", max_output_tokens=3)
+            with urllib.request.urlopen(f"{server.http}/v1/models") as answer:
+                assert json.load(answer)["data"][0]["id"] == run_id
+            assert trainer.ask("DELETE", f"runs/{run_id}")[0] == 409
+            assert trainer.ask("PUT", "model", {"run": None})[1]["model"] == "tiny"
+            assert after.ask("Still there?", max_output_tokens=3), "a conversation keeps its model"
+    with server.connect() as later:
+        assert later.opening["session"]["model"] == "tiny"
+        assert later.ask("Hello", max_output_tokens=3)
+    assert first.submit(lambda: 1).result() == 1
+    assert trainer.ask("DELETE", f"runs/{run_id}")[0] == 204
+    assert not list(trainer.runs.iterdir())
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(trainer: Trainer) -> None:
+    status, one = trainer.ask("POST", "training", {"sessions": trainer.sessions[:1]})
+    assert (status, one["detail"].split(":")[0]) == (409, "one session only")
+    assert trainer.ask("POST", "training", {"sessions": []})[0] == 409
+    assert trainer.ask("POST", "training", {"sessions": ["../sessions"]})[0] == 409
+    assert trainer.ask("POST", "training", {"go_on": "none"})[0] == 409
+    empty = trainer.runs.parent / "sessions" / "empty"
+    empty.mkdir()
+    start = (empty.parent / trainer.sessions[0] / "session.jsonl").read_text().splitlines()[0]
+    (empty / "session.jsonl").write_text(f"{start}\n")
+    trainer.ask("POST", "training", {"sessions": ["empty"], "hold_out": False})
+    job = trainer.wait("failed")
+    assert "no finished video segment" in job["error"]
+    assert trainer.ask("PUT", "model", {"run": job["run"]})[0] == 409
+    assert trainer.ask("PUT", "model", {"run": "none"})[0] == 404
+    link = trainer.runs / job["run"] / "sessions" / "empty"
+    assert link.is_symlink()
+    assert trainer.ask("DELETE", "sessions/empty") == (204, None)
+    assert not link.is_symlink()
+    assert trainer.ask("GET", f"runs/{job['run']}/report")[0] == 404
+
+
+def test_a_server_that_keeps_nothing_does_not_train(server: LiveServer, tmp_path: Path) -> None:
+    trainer = Trainer.__new__(Trainer)
+    trainer.server = server
+    assert trainer.ask("GET", "training")[1] == {"possible": False, "job": None}
+    assert trainer.ask("GET", "runs")[1] == {"runs": []}
+    assert trainer.ask("POST", "training", {"sessions": ["x"]})[0] == 409
+
+
+def test_a_run_of_elsewhere_can_be_talked_to(run: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "own", tiny_llm)
+    (tmp_path / "runs" / "own" / "run.json").write_text('{"trained": true, "train": ["a"], "test": []}')
+    with serving(Service(run, record=tmp_path / "sessions")) as server:
+        trainer = Trainer.__new__(Trainer)
+        trainer.server = server
+        (listed,) = trainer.ask("GET", "runs")[1]["runs"]
+        assert (listed["id"], listed["can_go_on"]) == ("own", False)
+        assert trainer.ask("PUT", "model", {"run": "own"})[0] == 200
