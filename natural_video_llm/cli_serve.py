@@ -25,7 +25,7 @@ def serve(
     device: str | None = None,
     dtype: str = "float32",
     onnx: bool = False,
-    weights: Literal["native", "int8"] = "native",
+    weights: Literal["native", "int8", "int4"] = "native",
 ) -> None:
     """Serve the page, live conversations over WebSocket, and OpenAI's chat completions, until Ctrl-C.
 
@@ -45,7 +45,7 @@ def serve(
         device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
         dtype: its precision: float32, bfloat16 or float16.
         onnx: run it by ONNX Runtime.
-        weights: of the LLM: native as they are, int8 for the linear maps in eight bits, which is faster on a CPU.
+        weights: of the LLM's linear maps: native as they are, int8 or int4 for fewer bits, which a CPU reads faster.
     """
     from natural_video_llm.inference import server
     from natural_video_llm.inference.serving.guard import is_local

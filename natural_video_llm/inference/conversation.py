@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal
@@ -280,8 +281,9 @@ class Conversation:
             reply.finish = "length"
         finally:
             self._engine.submit(lambda: self._remember(shown, sampling))
-            if reply.pieces and self._face.view().face_seen:
-                self._seen_moved.append(reply.moved_bits)
+            with suppress(Exception):  # a dead encoder ends the seeing, not the writing
+                if reply.pieces and self._face.view().face_seen:
+                    self._seen_moved.append(reply.moved_bits)
 
     def _token(self, tokens: list[ReplyToken], sampling: Sampling) -> tuple[ReplyToken, float | None]:
         asked = time.perf_counter()
@@ -376,7 +378,10 @@ class Conversation:
     def _tell(self) -> None:
         if self._on_change is None:
             return
-        now = self.status()
+        try:
+            now = self.status()
+        except Exception:  # of the face's encoder: whoever asks for the status gets it, and text goes on
+            return
         told, self._told = self._told, now
         if told is None or (told.state, told.face_seen, told.alarm) != (now.state, now.face_seen, now.alarm):
             self._on_change(now)

@@ -146,13 +146,20 @@ class LiveFace:
             self._changed.wait_for(lambda: not (self._waiting or self._busy) or self._error, timeout=at_most_s)
 
     def close(self) -> Encoder | None:
-        """Stop; gives back the encoder that was opened, for somebody else."""
+        """Stop; gives back the encoder that was opened, for somebody else: once, and only where it is whole and done.
+
+        None after an error, and where it is still at work after five seconds.
+        """
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(timeout=5)
-        return self._encoder
+            if self._error is not None or self._thread.is_alive():
+                return None
+        with self._changed:
+            encoder, self._encoder = self._encoder, None
+        return encoder
 
     def _timely(self, time_s: float) -> bool:
         now_s = self._clock.now_s()

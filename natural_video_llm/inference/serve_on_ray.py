@@ -21,7 +21,6 @@ from natural_video_llm.ray_cluster import cluster_here, no_ray, prepare_ray, sho
 from natural_video_llm.stop_signals import on_stop_signals
 
 APP = "nvllm"
-_START_S = 300.0
 
 
 def serve_on_ray(service: Service, host: str, port: int, replicas: int) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import secrets
 import socket
 import threading
@@ -45,7 +46,7 @@ from natural_video_llm.stop_signals import on_stop_signals
 
 _HOUSEKEEPING_S = 5.0
 _UNACKNOWLEDGED_MS = 30_000
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,8 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
         redoc_url=None,
         lifespan=lambda _: _running(house, state),
     )
-    hosts = _LOCAL_NAMES if service.local and service.token is None else None
-    app.add_middleware(SameSite, hosts=hosts, most_bytes=limits.body_bytes)
+    only_local = service.local and service.token is None
+    app.add_middleware(SameSite, only_local=only_local, most_bytes=limits.body_bytes)
     _add_error_answers(app)
     guarded = [Depends(guard), *([Depends(TokenScheme())] if service.token else [])]
     app.include_router(completions_router(lambda: state.registry), dependencies=guarded)
@@ -171,14 +172,20 @@ async def _running(house: House, state: _State) -> AsyncIterator[None]:
 
 
 async def _warm_up(house: House, state: _State) -> None:
-    await asyncio.to_thread(warm_up, house.engine)
+    try:
+        await asyncio.to_thread(warm_up, house.engine)
+    except Exception as error:  # the first replies may be slow, or say themselves what is wrong
+        _log.error("warming up failed (%s)", type(error).__name__)
     state.warm = True
 
 
 async def _keep_house(registry: Registry) -> None:
     while True:
         await asyncio.sleep(_HOUSEKEEPING_S)
-        await registry.expire()
+        try:
+            await registry.expire()
+        except Exception as error:  # the next round goes on with what is left
+            _log.error("clearing up failed (%s)", type(error).__name__)
 
 
 def _figures_router(state: _State, metrics: Metrics, guarded: Sequence[Any]) -> APIRouter:
@@ -348,7 +355,7 @@ class _Server(uvicorn.Server):
 
 def announce(host: str, port: int, service: Service) -> str:
     """Say where the server is; the address, with the token where there is one."""
-    shown = "localhost" if service.local else host
+    shown = "localhost" if host == "127.0.0.1" else host
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
     if service.token is not None:
         url += f"?token={service.token}"

@@ -18,9 +18,10 @@ from starlette.background import BackgroundTask
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.deletion import delete_reports, delete_session, session_id_of
 from natural_video_llm.sessions.events import VideoSegmentStart
-from natural_video_llm.sessions.folder import Session
+from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import latents_file
 from natural_video_llm.sessions.lock import role_lock
+from natural_video_llm.sessions.segments import recover_segments
 from natural_video_llm.sessions.summary import summarise
 
 T = TypeVar("T")
@@ -222,6 +223,8 @@ def _drop_video(path: Path, encoder: str) -> None:
         UserError: the session is being recorded, or latents cannot be made; the pictures stay then.
     """
     with role_lock(path, "video"):
+        with SessionWriter.reopen(path) as writer:
+            recover_segments(writer)
         session = Session(path)
         videos = [end.file for end in session.finished_segments if (path / end.file).is_file()]
         if any(not latents_file(session, encoder, video).is_file() for video in videos):
@@ -232,7 +235,7 @@ def _drop_video(path: Path, encoder: str) -> None:
                 reason = (made.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("nvllm: ")
                 raise UserError(f"the video stays, since no geometry could be made of it: {reason}")
         try:
-            for video in (path / "video").glob("*.mp4"):
-                video.unlink()
+            for video in videos:
+                (path / video).unlink()
         except OSError as error:
             raise UserError(f"a video of {path.name} cannot be deleted ({error.strerror}); mend its rights") from error

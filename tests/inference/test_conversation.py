@@ -14,6 +14,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import BusyError, Conversation, Piece, Sampling
 from natural_video_llm.inference.engine import MAX_CONTEXT_TOKENS, Engine
 from natural_video_llm.inference.status import Status
+from natural_video_llm.preprocessing.encoders import Encoder
 
 MESSAGE = "Tell me something."
 # Its characters beyond ASCII are several tokens each; a mark that the tokenizer knows stands in the midst of it.
@@ -348,6 +349,21 @@ def test_frames_that_are_no_use_are_counted_by_reason(engine: Engine) -> None:
         for picture in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((5000, 4000, 3), np.uint8)):
             with pytest.raises(ValueError, match="a picture must"):
                 conversation.see(20.0, picture)
+
+
+def test_text_goes_on_without_the_encoder(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Encoder:
+        raise OSError("no weights")
+
+    monkeypatch.setattr(engine, "take_encoder", broken)
+    told: list[Status] = []
+    with opened(engine, on_change=told.append) as conversation:
+        conversation.see(10.0, np.zeros((4, 4, 3), np.uint8))
+        conversation.settle()
+        with pytest.raises(OSError, match="no weights"):
+            conversation.status()
+        assert reply_text(conversation, MESSAGE)
+        assert reply_text(conversation, MESSAGE)
 
 
 def test_eight_bits_talk(engine: Engine, tokenizer: PreTrainedTokenizerBase) -> None:

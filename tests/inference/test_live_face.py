@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from natural_video_llm.inference.live_face import LiveFace
 from natural_video_llm.inference.stages import Stages
 from natural_video_llm.models.face import PersonNeutral
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame, make_encoder
 from natural_video_llm.preprocessing.encoders.face_geometry import geometry_latent
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
@@ -143,6 +144,19 @@ def test_an_error_of_the_encoder_surfaces(model: NaturalVideoLLM) -> None:
     with pytest.raises(OSError, match="no weights"):
         face.see(10.1, np.zeros((4, 4, 3), np.uint8))
     assert face.close() is None
+
+
+def test_an_encoder_is_given_back_once_and_only_when_whole(model: NaturalVideoLLM, encoder: Encoder) -> None:
+    class Breaking(OwnEncoder):
+        def encode(self, frames: Sequence[Frame]) -> Encoded:
+            raise OSError("the device is gone")
+
+    for taken, given_back in ((encoder, encoder), (Breaking(0.0), None)):
+        face = watch(model, partial[Encoder](lambda taken: taken, taken), SetClock())
+        face.see(10.0, np.zeros((4, 4, 3), np.uint8))
+        face.settle()
+        assert face.close() is given_back
+        assert face.close() is None
 
 
 def test_closing_stops_the_thread(model: NaturalVideoLLM, encoder: Encoder) -> None:

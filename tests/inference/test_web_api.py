@@ -116,6 +116,18 @@ def test_geometry_stays_where_the_video_goes(client: Client, recordings: Path) -
     assert latents.present.mean() > 0.9
 
 
+def test_video_that_its_recorder_did_not_close_gives_geometry_too(client: Client, recordings: Path) -> None:
+    name = client.json("GET", "")[1]["sessions"][0]["id"]
+    log = recordings / name / "session.jsonl"
+    segments = len(Session(log.parent).finished_segments)
+    log.write_text("".join(line for line in log.open() if '"video_segment_end"' not in line))
+    assert not Session(log.parent).finished_segments
+    status, summary = client.json("POST", f"/{name}/keep", {"keep": "geometry"})
+    assert (status, summary["video"], summary["latents"]) == (200, False, True)
+    assert len(Session(log.parent).finished_segments) == segments
+    assert load_session_latents(Session(log.parent), "face-geometry").present.mean() > 0.9
+
+
 def test_video_that_gives_no_geometry_stays(client: Client, recordings: Path) -> None:
     name = client.json("GET", "")[1]["sessions"][0]["id"]
     video = recordings / name / "video" / "000000.mp4"

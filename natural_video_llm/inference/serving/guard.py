@@ -1,7 +1,6 @@
 """Who may talk to the server: whoever has the token, and no page of another site."""
 
 import secrets
-from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -81,12 +80,12 @@ class SameSite:
     name of this machine as well: another site may have its name point here (DNS rebinding).
 
     Args:
-        hosts: names that a Host may have; None for any.
+        only_local: the Host must be a name of this machine.
         most_bytes: the largest body.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, most_bytes: int):
-        self._app, self._hosts, self._most_bytes = app, hosts, most_bytes
+    def __init__(self, app: ASGIApp, only_local: bool, most_bytes: int):
+        self._app, self._only_local, self._most_bytes = app, only_local, most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -105,7 +104,7 @@ class SameSite:
 
     def _refusal(self, headers: Headers) -> JSONResponse | None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._hosts is not None and _name(host) not in self._hosts:
+        if self._only_local and not is_local(_name(host)):
             return _refused(403, "this server answers to the names of this machine only")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return _refused(403, "pages of other sites may not use this server")

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,22 +23,13 @@ from natural_video_llm.inference.serving.outbox import Outbox
 from natural_video_llm.inference.serving.picture_queue import PictureQueue
 from natural_video_llm.inference.serving.pictures import BadPictureError, decode_picture
 from natural_video_llm.inference.serving.recording import EncoderPool, LiveRecording
+from natural_video_llm.inference.serving.reply_in_hand import ReplyInHand
 from natural_video_llm.inference.serving.rooms import Room
-from natural_video_llm.sessions.events import DEFAULT_SPEAKER, MODEL_SPEAKER
+from natural_video_llm.sessions.events import DEFAULT_SPEAKER
 
 # While a picture is decoded one more may wait; where pictures are kept, more, so that none is lost to a slow moment.
 _WAITING_PICTURES, _WAITING_KEPT_PICTURES = 1, 30
 _TELL_EVERY_S = 2.0
-
-
-@dataclass
-class _Response:
-    """A reply that is being written."""
-
-    id: str
-    item_id: str
-    messages: list[str]
-    cancelled: bool = False
 
 
 class LiveSession:
@@ -51,9 +42,10 @@ class LiveSession:
         self.conversation = house.engine.open(sampling=Sampling(seed=None), on_change=self._changed)
         self.room = room
         self._pending: list[tuple[str, list[float] | None]] = []
-        self._response: _Response | None = None
+        self._response: ReplyInHand | None = None
         self._seed_next: int | None = None
         self.recording: LiveRecording | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._pictures = PictureQueue(house.pictures, self._decode)
         self._dropped = 0
         self._told: tuple[Any, ...] = ()
@@ -73,9 +65,9 @@ class LiveSession:
         self.cancel()
         self._pending.clear()
         self._pictures.clear()
-        await self.stop_recording()
-        if self.room is not None:
+        if self.room is not None:  # before anything is awaited: the client may be back by then
             self.room.left(self)
+        await self.stop_recording()
 
     async def close(self) -> None:
         """The end; frees what it holds."""
@@ -166,12 +158,7 @@ class LiveSession:
             self._pending.append((text, times))
             if self.recording is not None:
                 self.recording.text(DEFAULT_SPEAKER, text, times, "typed")
-        added = {
-            "id": item_id,
-            "type": "message",
-            "role": "user",
-            "content": [{"type": "input_text", "text": text}],
-        }
+        added = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
         self.outbox.put(events.ItemAdded(item=added))
 
     def _server_times(self, client_times: list[float] | None) -> list[float] | None:
@@ -206,7 +193,7 @@ class LiveSession:
         encoders = EncoderPool(house.engine.take_encoder, house.engine.give_back)
 
         def trouble(line: str) -> None:
-            self._soon(lambda: self._server_error("recording_failed", line))
+            self._soon(lambda: self._recording_failed(line))
 
         def begin() -> LiveRecording:
             return LiveRecording(folder, wanted.keep, wanted.consent, self.conversation.clock, encoders, trouble)
@@ -220,7 +207,14 @@ class LiveSession:
         if self.room is not None:
             self.room.tell()
 
+    def _recording_failed(self, line: str) -> None:
+        self._server_error("recording_failed", line)
+        self._stopping = self._loop.create_task(self.stop_recording())
+
     async def stop_recording(self) -> None:
+        """What is shown by now of a reply in hand is kept."""
+        if self._response is not None:
+            self._response.record(self.recording)
         recording, self.recording = self.recording, None
         if recording is not None:
             await asyncio.to_thread(recording.stop)
@@ -238,8 +232,7 @@ class LiveSession:
             raise BadMessageError("nothing_to_answer", "create a conversation item first", message.event_id)
         text, times = joined_texts(self._pending)
         self._pending = []
-        response = _Response(f"resp_{secrets.token_hex(8)}", f"item_{secrets.token_hex(8)}", [])
-        self._response = response
+        self._response = response = ReplyInHand()
         created = events.ResponseInfo(id=response.id, status="in_progress")
         self.outbox.put(events.ResponseCreated(response=created))
         sampling = self._sampling_of(message.response)
@@ -266,7 +259,7 @@ class LiveSession:
         self.conversation.interrupt()
         return True
 
-    def _write(self, response: _Response, text: str, times: list[float] | None, sampling: Sampling | None) -> None:
+    def _write(self, response: ReplyInHand, text: str, times: list[float] | None, sampling: Sampling | None) -> None:
         """In a thread of its own: the engine's reply, piece by piece to the event loop."""
         status: events.ReplyStatus = "failed"
         try:
@@ -282,16 +275,16 @@ class LiveSession:
             self._soon(lambda: self._server_error("reply_failed", f"the reply failed ({name})"))
         self._soon(lambda: self._done(response, status))
 
-    def _finish_of(self, response: _Response) -> events.ReplyStatus:
+    def _finish_of(self, response: ReplyInHand) -> events.ReplyStatus:
         last = self.conversation.last_reply
         if response.cancelled or last is None or last.finish == "cancelled":
             return "cancelled"
         return "completed" if last.finish == "stop" else "incomplete"
 
-    def _show(self, response: _Response, piece: Piece) -> None:
+    def _show(self, response: ReplyInHand, piece: Piece) -> None:
         if not piece.text:
             return
-        response.messages.append(piece.text)
+        response.pieces.append(piece)
         delta = events.TextDelta(
             response_id=response.id,
             item_id=response.item_id,
@@ -301,18 +294,15 @@ class LiveSession:
         )
         self.outbox.put(delta)
 
-    def _done(self, response: _Response, status: events.ReplyStatus) -> None:
+    def _done(self, response: ReplyInHand, status: events.ReplyStatus) -> None:
         self._response = None
         metrics, reply = self.house.metrics, self.conversation.last_reply
-        text, done = "".join(response.messages), {"response_id": response.id, "item_id": response.item_id}
-        self.outbox.put(events.TextDone(text=text, **done))
+        self.outbox.put(events.TextDone(text=response.text, response_id=response.id, item_id=response.item_id))
+        response.record(self.recording)
         usage, moved_bits, stages_ms = events.Usage(), 0.0, dict[str, float]()
         if reply is not None and status != "failed":
             usage = events.Usage(input_tokens=reply.input_tokens, output_tokens=len(reply.pieces))
             moved_bits, stages_ms = round(reply.moved_bits, 5), reply.stages_ms()
-            if self.recording is not None:
-                times = [piece.time_s for piece in reply.pieces for _ in piece.text]
-                self.recording.text(MODEL_SPEAKER, reply.text, times, "generated")
         metrics.replied(status, usage.output_tokens, stages_ms)
         finished = events.FinishedResponse(
             id=response.id, status=status, usage=usage, moved_bits=moved_bits, stages_ms=stages_ms

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_STAGES = ("first_token", "token", "wait", "face_age", "latent_to_token")
+_STAGES = ("first_token", "token", "face_age")
 
 
 class Metrics:

@@ -161,8 +161,9 @@ class LiveRecording:
         self._do(lambda: self._writer.append(_text_event(speaker, text, times, now_s, how)))
 
     def stop(self) -> None:
-        """Write what is left, and wait until it is on the disk."""
-        self._do(self._finish)
+        """Write what is left, as far as that is possible, and wait until it is on the disk."""
+        with suppress(RuntimeError):  # it was stopped already
+            self._thread.submit(self._end)
         self._thread.shutdown()
         if self._encoder is not None:
             self._encoders.give_back(self._encoder)
@@ -233,6 +234,13 @@ class LiveRecording:
             self._recorder.finish()
         self._recorder = make()
 
+    def _end(self) -> None:
+        if self._failed:  # that was told; what was kept before still gets its end, if the folder takes it
+            with suppress(Exception):
+                self._finish()
+        else:
+            self._guarded(self._finish)
+
     def _finish(self) -> None:
         if self._recorder is not None:
             self._recorder.finish()
@@ -258,8 +266,8 @@ def _text_event(
 def mend_recordings(folder: Path) -> None:
     """Close the segments that a killed server left open, with what of them had reached the disk."""
     for log in sorted(folder.glob("[!.]*/session.jsonl")):
-        session = Session(log.parent)
-        if any(isinstance(event, SessionEnd) for event in session.events):
-            continue
-        with suppress(UserError), role_lock(log.parent, "video"), SessionWriter.reopen(log.parent) as writer:
-            recover_segments(writer)
+        with suppress(UserError):  # a damaged log is told where somebody asks for its session
+            if any(isinstance(event, SessionEnd) for event in Session(log.parent).events):
+                continue
+            with role_lock(log.parent, "video"), SessionWriter.reopen(log.parent) as writer:
+                recover_segments(writer)

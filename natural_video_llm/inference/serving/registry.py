@@ -85,15 +85,18 @@ class Registry:
         await session.close()
 
     async def expire(self) -> None:
-        """End parked sessions that nobody came back to."""
+        """End parked sessions, and forget rooms, that nobody came back to."""
         now = time.monotonic()
         over = [
             session
             for place, (session, since) in enumerate(reversed(self._parked.values()))
             if place >= self._limits.parked or now - since > self._limits.parked_s
         ]
-        for session in over:
-            await self.end(session)
+        for session in over:  # before anything is awaited: none of them can be resumed while it is being closed
+            del self._parked[session.resume_token]
+        self._count()
+        self.rooms.forget_unused()
+        await asyncio.gather(*(session.close() for session in over))
         if not self._requests:
             used = [self.house.engine, *(session.house.engine for session in self.sessions)]
             await self._close_engines([engine for engine in self._engines if engine not in used])

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter
@@ -36,13 +37,16 @@ class Room:
 
     def __init__(self) -> None:
         self.token, self.used_s = secrets.token_urlsafe(16), time.monotonic()
-        self._seats: list[LiveSession] = []
+        # With each guest, how much had been said when they took their seat: nobody reads what was said before.
+        self._seats: dict[LiveSession, int] = {}
         self._here: list[LiveSession] = []
-        self._said: deque[tuple[LiveSession, str]] = deque(maxlen=_REMEMBERED_TURNS)
+        self._said: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED_TURNS)
+        self._said_count = 0
 
     @property
-    def is_empty(self) -> bool:
-        return not self._here
+    def is_unused(self) -> bool:
+        """Nobody has been here for so long that the room may go."""
+        return not self._here and time.monotonic() - self.used_s > _UNUSED_S
 
     def seat(self, guest: "LiveSession") -> None:
         """Give a newcomer, or one who comes back, a place; that of one who has gone is free where there is no other.
@@ -56,8 +60,8 @@ class Room:
             gone = next((seated for seated in self._seats if seated not in self._here), None)
             if gone is None:
                 raise RoomError("room_full", "two people are in this conversation already")
-            self._seats.remove(gone)
-        self._seats.append(guest)
+            del self._seats[gone]
+        self._seats[guest] = self._said_count
 
     def arrived(self, guest: "LiveSession") -> None:
         if guest not in self._here:
@@ -74,8 +78,7 @@ class Room:
     def forget(self, guest: "LiveSession") -> None:
         """The guest will not come back."""
         self.left(guest)
-        if guest in self._seats:
-            self._seats.remove(guest)
+        self._seats.pop(guest, None)
 
     def tell(self) -> None:
         """Everybody is told who is here and who records."""
@@ -91,7 +94,8 @@ class Room:
         Args:
             times: when each character was typed, on the guest's clock.
         """
-        self._said.append((guest, text))
+        self._said.append((guest.id, text))
+        self._said_count += 1
         for other in self._seats:
             if other is guest:
                 continue
@@ -105,8 +109,12 @@ class Room:
             guest.recording.text(DEFAULT_SPEAKER, text, times, "typed")
 
     def turns(self, guest: "LiveSession") -> list[tuple[str, str]]:
-        """(role, text) of what was said, as `guest` sees it: user or other."""
-        return [("user" if speaker is guest else "other", text) for speaker, text in self._said]
+        """(role, text) of what was said since `guest` took their seat, as they see it: user or other."""
+        forgotten = self._said_count - len(self._said)
+        before = max(0, self._seats.get(guest, self._said_count) - forgotten)
+        return [
+            ("user" if speaker == guest.id else "other", text) for speaker, text in islice(self._said, before, None)
+        ]
 
 
 class Rooms:
@@ -117,7 +125,7 @@ class Rooms:
 
     def open(self) -> Room:
         """Raises `RoomError` where there are too many."""
-        self._forget_unused()
+        self.forget_unused()
         if len(self._rooms) >= _MOST_ROOMS:
             raise RoomError("too_many_rooms", f"this server keeps {_MOST_ROOMS} conversations of two; try again later")
         room = Room()
@@ -127,15 +135,13 @@ class Rooms:
     def find(self, token: str) -> Room:
         """Raises `RoomError`."""
         room = self._rooms.get(token)
-        if room is None:
+        if room is None or room.is_unused:
             raise RoomError("room_unknown", "this conversation of two is over; ask for a new link")
         return room
 
-    def _forget_unused(self) -> None:
-        now = time.monotonic()
-        unused = [token for token, room in self._rooms.items() if room.is_empty and now - room.used_s > _UNUSED_S]
-        for token in unused:
-            del self._rooms[token]
+    def forget_unused(self) -> None:
+        """Let go of the rooms, and of all that was said in them, where nobody has been for long."""
+        self._rooms = {token: room for token, room in self._rooms.items() if not room.is_unused}
 
 
 class OpenedRoom(BaseModel):

@@ -18,9 +18,11 @@ from websockets.sync.client import connect
 from natural_video_llm.checkpoint import load_tokenizer
 from natural_video_llm.inference.server import Service
 from natural_video_llm.inference.serving.limits import Limits
-from natural_video_llm.inference.serving.recording import mend_recordings
+from natural_video_llm.inference.serving.recording import EncoderPool, LiveRecording, mend_recordings
 from natural_video_llm.preprocessing.align_text_video import align_session
+from natural_video_llm.preprocessing.encoders import Encoder
 from natural_video_llm.preprocessing.extract_video_latents import extract
+from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import SessionEnd, VideoSegmentEnd
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
@@ -141,6 +143,42 @@ def test_who_vanishes_is_recorded_no_more(run: Path, tmp_path: Path, jpegs: list
         wait_until(lambda: isinstance(Session(tmp_path / session_id).events[-1], SessionEnd))
         with server.connect(f"?resume={resume}") as client:
             assert client.opening["session"]["recording"] is None
+
+
+def test_a_reply_in_hand_is_kept_as_far_as_it_was_shown(run: Path, tmp_path: Path) -> None:
+    with serving(Service(run, record=tmp_path)) as server, server.connect() as client:
+        session_id = record(client, "geometry")
+        client.say(SAID)
+        client.send("response.create", response={"max_output_tokens": 400, "seed": 1, "temperature": 2})
+        shown = client.until("response.output_text.delta")[-1]["delta"]
+        stop(client)
+        said, answered = Session(tmp_path / session_id).texts
+        assert (said.text, answered.text[: len(shown)]) == (SAID, shown)
+        assert answered.char_times is not None
+
+
+def test_what_was_kept_before_a_failure_gets_its_end(tmp_path: Path) -> None:
+    def take() -> Encoder:
+        raise OSError("no weights")
+
+    told: list[str] = []
+    encoders = EncoderPool(take, lambda encoder: None)
+    recording = LiveRecording(tmp_path, "geometry", CONSENT, SessionClock(), encoders, told.append)
+    recording.text("user", SAID, None, "typed")
+    recording.points(0.5, None, 640, 480)
+    recording.stop()
+    session = Session(tmp_path / recording.id)
+    assert told == ["OSError"]
+    assert [text.text for text in session.texts] == [SAID]
+    assert isinstance(session.events[-1], SessionEnd)
+
+
+def test_a_damaged_recording_does_not_keep_a_server_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    log = tmp_path / "damaged" / "session.jsonl"
+    log.write_text("{}\n")
+    mend_recordings(tmp_path)
+    assert log.read_text() == "{}\n"
 
 
 def test_a_killed_server_loses_a_second_at_most(run: Path, tmp_path: Path, points: np.ndarray) -> None:

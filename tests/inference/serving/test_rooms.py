@@ -6,7 +6,7 @@ import pytest
 from live_server import LiveServer, open_room
 
 from natural_video_llm.checkpoint import load_tokenizer
-from natural_video_llm.inference.serving.rooms import PARTNER_SPEAKER
+from natural_video_llm.inference.serving.rooms import PARTNER_SPEAKER, RoomError, Rooms
 from natural_video_llm.preprocessing.align_text_video import align_session
 from natural_video_llm.sessions.events import DEFAULT_SPEAKER
 from natural_video_llm.sessions.folder import Session, find_sessions
@@ -53,6 +53,31 @@ def test_one_who_comes_back_finds_the_words_of_both(server: LiveServer) -> None:
         with server.connect(f"{room}&resume={token}") as again:
             told = [(turn["role"], turn["text"]) for turn in again.opening["turns"]]
             assert told == [("user", "First"), ("other", "Second"), ("other", "Third, while you were away")]
+
+
+def test_who_takes_a_free_place_does_not_hear_what_was_said_before(server: LiveServer) -> None:
+    room = open_room(server)
+    with server.connect(room) as ann:
+        with server.connect(room) as bob:
+            bob.say("Between us")
+            ann.until("room.message")
+        while ann.until("room.changed")[-1]["people"] == 2:
+            pass
+        with server.connect(room) as carol:
+            token = carol.opening["session"]["resume"]
+            ann.say("Hello, Carol")
+            carol.until("room.message")
+        with server.connect(f"{room}&resume={token}") as again:
+            assert [(turn["role"], turn["text"]) for turn in again.opening["turns"]] == [("other", "Hello, Carol")]
+
+
+def test_a_room_that_nobody_uses_is_forgotten() -> None:
+    rooms = Rooms()
+    room = rooms.open()
+    assert rooms.find(room.token) is room
+    room.used_s -= 13 * 3600
+    with pytest.raises(RoomError, match="over"):
+        rooms.find(room.token)
 
 
 def test_no_room_without_its_token(server: LiveServer) -> None:

@@ -234,6 +234,12 @@ def test_a_name_that_another_site_has_pointed_here_is_refused(server: LiveServer
         assert link.recv(1000).startswith(b"HTTP/1.1 403")
 
 
+def test_every_loopback_address_is_a_name_of_this_machine(server: LiveServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as link:
+        link.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.2\r\nConnection: close\r\n\r\n")
+        assert link.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 def test_what_cannot_be_served_is_said_before_the_port_is_open(run: Path, tmp_path: Path) -> None:
     with open_port("127.0.0.1", 0) as taken:
         taken.listen()

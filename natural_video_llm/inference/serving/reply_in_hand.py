@@ -1,0 +1,32 @@
+"""A reply on its way to a client and into a recording."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from natural_video_llm.inference.conversation import Piece
+from natural_video_llm.inference.serving.recording import LiveRecording
+from natural_video_llm.sessions.events import MODEL_SPEAKER
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(8)}"
+
+
+@dataclass
+class ReplyInHand:
+    """What a client was sent of a reply that is being written; pieces without text are left out."""
+
+    id: str = field(default_factory=lambda: _new_id("resp"))
+    item_id: str = field(default_factory=lambda: _new_id("item"))
+    pieces: list[Piece] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(piece.text for piece in self.pieces)
+
+    def record(self, recording: LiveRecording | None) -> None:
+        """Keep what was sent so far, each character with the time of its piece."""
+        if recording is not None:
+            times = [piece.time_s for piece in self.pieces for _ in piece.text]
+            recording.text(MODEL_SPEAKER, self.text, times, "generated")
