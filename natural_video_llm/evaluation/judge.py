@@ -23,12 +23,11 @@ from natural_video_llm.evaluation.judging.rubric import (
     preference_question,
     rating_question,
 )
-from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of, read_replies
+from natural_video_llm.evaluation.reply_records import FACES, JUDGE_FILE, GeneratedReply, clusters_of, read_replies
 from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.sessions.folder import Session, find_sessions
 
-JUDGE_FILE = "judge.json"
 RAW_FILE = "judge_raw.jsonl"
 RATINGS_FILE = "ratings.jsonl"
 _RUN_FILE = "run.json"

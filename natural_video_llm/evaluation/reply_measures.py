@@ -1,8 +1,9 @@
 """How replies under different faces differ: variety, length, repetition, closeness to what people said."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of
-from natural_video_llm.evaluation.statistics import mean_estimate
+from natural_video_llm.evaluation.statistics import Estimate, jackknife, mean_estimate
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
 
@@ -74,13 +75,15 @@ def summarise_replies(replies: Sequence[GeneratedReply], embed: Embedder | None)
         clusters = clusters_of(own)
         texts = [_words(reply.reply) for reply in own]
         figures: dict[str, Sequence[float]] = {
-            "distinct_words": _apartness(texts),
             "words": [len(words) for words in texts],
             "repetition": [_repetition(words) for words in texts],
             "similar_to_human": [] if similar is None else similar[places, 0].tolist(),
             "coherence": [] if similar is None else similar[places, 1].tolist(),
         }
-        summary[face] = {name: mean_estimate(values, clusters) for name, values in figures.items()}
+        summary[face] = {
+            "distinct_words": _distinct_words(texts, clusters),
+            **{name: mean_estimate(values, clusters) for name, values in figures.items()},
+        }
     return summary
 
 
@@ -95,15 +98,17 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _apartness(texts: Sequence[Sequence[str]]) -> list[float]:
-    """For each text, the mean share of words that it and another one do not have in common."""
-    sets = [set(words) for words in texts]
-    if len(sets) < 2:
-        return []
-    return [
-        float(np.mean([1 - len(one & two) / max(len(one | two), 1) for j, two in enumerate(sets) if j != i]))
-        for i, one in enumerate(sets)
-    ]
+def _distinct_words(texts: Sequence[Sequence[str]], clusters: Sequence[str]) -> Estimate | None:
+    """A pair of replies goes when either of its two people is left out."""
+    if len(texts) < 2:
+        return None
+    return jackknife(clusters, lambda rows: _apartness([texts[int(i)] for i in rows]), within=(0, 1))
+
+
+def _apartness(texts: Sequence[Sequence[str]]) -> float:
+    """The mean share of words that two texts do not have in common; nan where there are not two."""
+    shares = [1 - len(one & two) / max(len(one | two), 1) for one, two in combinations(map(set, texts), 2)]
+    return float(np.mean(shares)) if shares else math.nan
 
 
 def _repetition(words: Sequence[str]) -> float:

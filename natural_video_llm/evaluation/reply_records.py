@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from natural_video_llm.errors import UserError, first_line
 
 REPLIES_FILE = "replies.jsonl"
+JUDGE_FILE = "judge.json"  # what was judged of them
 FACES = ("true", "none", "other person")
 
 
@@ -68,8 +69,6 @@ def read_replies(run: Path) -> list[GeneratedReply]:
 
 
 def clusters_of(replies: Sequence[GeneratedReply]) -> list[str]:
-    """Who must be drawn together: a person; a session where there is one person; a message where there is one."""
-    for key in (lambda r: r.person, lambda r: r.session_id):
-        if len({key(reply) for reply in replies}) > 1:
-            return [key(reply) for reply in replies]
-    return [f"{reply.begins_s} {reply.message}" for reply in replies]
+    """Who must be left out together: a person, or a session where there is one person."""
+    several = len({reply.person for reply in replies}) > 1
+    return [reply.person if several else reply.session_id for reply in replies]

@@ -138,12 +138,15 @@ def _score_shifts(
 
 
 def candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
-    """The candidate replies of each example; empty where the data has none."""
+    """The candidate replies of each example, the one given among them; empty where the data has them not for all."""
     if not (data / FILE_NAME).is_file():
         return []
     by_message = read_candidates(data / FILE_NAME)
     found = [by_message[e.prompt] for e in examples if e.prompt in by_message]
-    return found if len(found) == len(examples) else []
+    whole = len(found) == len(examples) and all(
+        any(c.reply == e.reply for c in options.candidates) for e, options in zip(examples, found, strict=True)
+    )
+    return found if whole else []
 
 
 def score_choices(

@@ -85,5 +85,5 @@ def delete_reports(session_id: str, runs: Path) -> list[Path]:
 def evaluations_of(session_id: str, runs: Path) -> list[Path]:
     """The files of an evaluation below `runs` that name the session, beside which they keep words of it."""
     name = json.dumps(session_id).encode()
-    files = [*runs.rglob("eval.json"), *runs.rglob("token_gains.jsonl")]
+    files = [file for name_of in ("eval.json", "token_gains.jsonl", "replies.jsonl") for file in runs.rglob(name_of)]
     return sorted(file for file in files if name in file.read_bytes())

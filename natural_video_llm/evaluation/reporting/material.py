@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.evaluation.reply_records import JUDGE_FILE
 from natural_video_llm.sessions.folder import Session, session_folders
 from natural_video_llm.training.model_card import RUN_FILE
 
-EVAL_FILE, JUDGE_FILE = "eval.json", "judge.json"
+EVAL_FILE = "eval.json"
 
 
 @dataclass
