@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of
-from natural_video_llm.evaluation.statistics import mean_estimate
+from natural_video_llm.evaluation.statistics import Estimate, jackknife, mean_estimate
 
 Embedder = Callable[[Sequence[str]], np.ndarray]
 
@@ -74,13 +74,13 @@ def summarise_replies(replies: Sequence[GeneratedReply], embed: Embedder | None)
         clusters = clusters_of(own)
         texts = [_words(reply.reply) for reply in own]
         figures: dict[str, Sequence[float]] = {
-            "distinct_words": _apartness(texts),
             "words": [len(words) for words in texts],
             "repetition": [_repetition(words) for words in texts],
             "similar_to_human": [] if similar is None else similar[places, 0].tolist(),
             "coherence": [] if similar is None else similar[places, 1].tolist(),
         }
         summary[face] = {name: mean_estimate(values, clusters) for name, values in figures.items()}
+        summary[face]["distinct_words"] = _distinct_words(texts, clusters)
     return summary
 
 
@@ -95,15 +95,21 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _apartness(texts: Sequence[Sequence[str]]) -> list[float]:
-    """For each text, the mean share of words that it and another one do not have in common."""
+def _distinct_words(texts: Sequence[Sequence[str]], clusters: Sequence[str]) -> Estimate | None:
+    """The mean over pairs of texts of the share of words that only one has; None where there is no pair.
+
+    A pair belongs to two people, so whoever is left out takes all their pairs along.
+    """
     sets = [set(words) for words in texts]
     if len(sets) < 2:
-        return []
-    return [
-        float(np.mean([1 - len(one & two) / max(len(one | two), 1) for j, two in enumerate(sets) if j != i]))
-        for i, one in enumerate(sets)
-    ]
+        return None
+    apart = np.array([[1 - len(one & two) / max(len(one | two), 1) for two in sets] for one in sets])
+
+    def mean(rows: np.ndarray) -> float:
+        pairs = np.triu_indices(len(rows), 1)
+        return float(apart[np.ix_(rows, rows)][pairs].mean()) if len(rows) > 1 else float("nan")
+
+    return jackknife(clusters, mean)
 
 
 def _repetition(words: Sequence[str]) -> float:

@@ -68,8 +68,7 @@ def read_replies(run: Path) -> list[GeneratedReply]:
 
 
 def clusters_of(replies: Sequence[GeneratedReply]) -> list[str]:
-    """Who must be drawn together: a person; a session where there is one person; a message where there is one."""
-    for key in (lambda r: r.person, lambda r: r.session_id):
-        if len({key(reply) for reply in replies}) > 1:
-            return [key(reply) for reply in replies]
-    return [f"{reply.begins_s} {reply.message}" for reply in replies]
+    """Who must be left out together: a person, or a session where there is one person; one session alone is one
+    cluster, of which no interval can be had."""
+    several = len({reply.person for reply in replies}) > 1
+    return [reply.person if several else reply.session_id for reply in replies]
