@@ -138,12 +138,13 @@ def _score_shifts(
 
 
 def candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
-    """The candidate replies of each example; empty where the data has none."""
+    """The candidate replies of each example; empty where the data has none, or another reply was given."""
     if not (data / FILE_NAME).is_file():
         return []
     by_message = read_candidates(data / FILE_NAME)
-    found = [by_message[e.prompt] for e in examples if e.prompt in by_message]
-    return found if len(found) == len(examples) else []
+    found = [by_message.get(e.prompt) for e in examples]
+    known = [c for c, e in zip(found, examples, strict=True) if c and e.reply in [one.reply for one in c.candidates]]
+    return known if len(known) == len(examples) else []
 
 
 def score_choices(

@@ -89,7 +89,7 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
     Args:
         folder: where sessions are recorded; None where this server records nothing.
         encoder: the one whose latents stay when the video goes.
-        runs: what was trained on the sessions; reports that show a session, and evaluations that hold words of it, go with it.
+        runs: what was trained on the sessions; reports and evaluations that hold anything of a session go with it.
     """
     router = APIRouter(prefix="/api/sessions", tags=["sessions"])
     needs_token: dict[int | str, dict[str, Any]] = {401: {"description": "A token is needed"}}

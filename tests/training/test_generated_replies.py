@@ -44,7 +44,9 @@ def generated(run: Path) -> list[GeneratedReply]:
 
 
 def test_eval_writes_replies_under_each_face(run: Path) -> None:
+    (run / "judge.json").write_text("{}")
     result, _ = evaluate(run, lambda _: None, options=FEW)
+    assert not (run / "judge.json").exists(), "it was about other replies"
     replies = read_replies(run)
     # One person is held out: another session of hers is in the other person's place.
     assert [reply.face for reply in replies] == list(FACES)
