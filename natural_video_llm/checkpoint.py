@@ -70,7 +70,7 @@ def load_run(run: Path, dtype: torch.dtype | None = None) -> tuple[NaturalVideoL
         config = read_config(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run}: no trained model here ({CONFIG_FILE}: {error}); make one: nvllm train") from error
-    base = load_base_llm(_base_beside(run, config.base_llm), dtype)
+    base = load_base_llm(base_beside(run, config.base_llm), dtype)
     if base.sha256 != config.base_llm_sha256:
         raise UserError(
             f"{run}: trained on {config.base_llm} with SHA-256 {config.base_llm_sha256}, but that model now has "
@@ -85,11 +85,11 @@ def load_run(run: Path, dtype: torch.dtype | None = None) -> tuple[NaturalVideoL
 
 def base_dtype_of(run: Path) -> torch.dtype:
     """The precision that a run's base LLM is stored in."""
-    name = _base_beside(run, read_config(run).base_llm)
+    name = base_beside(run, read_config(run).base_llm)
     return AutoConfig.from_pretrained(assets.llm_folder(name)).get_text_config().dtype or torch.float32
 
 
-def _base_beside(run: Path, base_llm: str) -> str:
+def base_beside(run: Path, base_llm: str) -> str:
     """An export names its base LLM by where it lies from the adapter, so that the two can be moved together."""
     return str((run / base_llm).resolve()) if base_llm in (".", "..") else base_llm
 

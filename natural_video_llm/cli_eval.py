@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rich.console import Console
 from tyro.conf import Positional
 
 from natural_video_llm.console import bar, console, emit, working
@@ -54,7 +55,8 @@ def eval_(
 
 
 def _extract_backgrounds(run: Path) -> None:
-    from natural_video_llm.evaluation.held_out import held_out_sessions, run_parts
+    from natural_video_llm.evaluation.held_out import held_out_sessions
+    from natural_video_llm.evaluation.run_folder import run_parts
     from natural_video_llm.models.fusion_transformer import read_config
     from natural_video_llm.preprocessing.background import extract_backgrounds
 
@@ -151,7 +153,7 @@ def judge(
             what = f"{expected.calls} calls would cost about {expected.usd:.2f} USD"
             raise UserError(f"{what}, above the cap of {max_cost_usd:g}; raise --max-cost-usd, or judge fewer replies")
         if expected.calls:
-            _agree_to_send(address, expected, send)
+            _agree_to_send(address, expected, send, Console(stderr=True) if json else console)
         with bar("judging", json) as progress:
             result = judge_replies(judgement, client, asker, lambda done, total: progress.update(done, total))
     finally:
@@ -164,19 +166,20 @@ def judge(
         print_judgement(result, console)
 
 
-def _agree_to_send(address: "JudgeAddress", expected: "Estimated", send: str | None) -> None:
+def _agree_to_send(address: "JudgeAddress", expected: "Estimated", send: str | None, told: Console) -> None:
     """Say what goes where and what it costs; ask where it leaves this machine and no option has said yes."""
     pictures = f", {expected.pictures} pictures of the faces of {expected.people} people" if expected.pictures else ""
     what = f"{expected.calls} calls, about {expected.usd:.2f} USD: conversations and replies{pictures}"
     if address.is_this_machine:
-        _say(f"{what}, to {address}, which is this machine: nothing leaves it")
+        _say(f"{what}, to {address}, which is this machine: nothing leaves it", told)
         return
-    _say(f"{what}, to {address.host} ({address.model})")
+    _say(f"{what}, to {address.host} ({address.model})", told)
     if send is not None:
         return
-    _say("The people must have agreed: the consent that `nvllm capture` asks for says that nothing is sent anywhere.")
+    said = "The people must have agreed: the consent that `nvllm capture` asks for says that nothing is sent anywhere."
+    _say(said, told)
     try:
-        answer = console.input("Send this? [yes/no] ", markup=False)
+        answer = told.input("Send this? [yes/no] ", markup=False)
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("yes", "y"):
@@ -186,7 +189,7 @@ def _agree_to_send(address: "JudgeAddress", expected: "Estimated", send: str | N
 
 
 def rate(
-    run: Positional[Path], seed: int = 0, no_faces: bool = False, open_pictures: bool = False, json: bool = False
+    run: Positional[Path], seed: int = 0, faces: bool = True, open_pictures: bool = False, json: bool = False
 ) -> None:
     """Compare replies yourself, blind: 1, 2 or tie, q to stop; tells how far you and the judge agree.
 
@@ -195,7 +198,7 @@ def rate(
     Args:
         run: a run folder, evaluated.
         seed: of the order, and of the side on which a reply stands.
-        no_faces: show the words alone.
+        faces: show pictures of the person's face; --no-faces shows the words alone.
         open_pictures: open each contact sheet of the person's face in this desktop's viewer.
         json: the agreement as JSON.
     """
@@ -224,7 +227,7 @@ def rate(
             except EOFError:
                 return "q"
 
-        rated = rate_pairs(run, pairs_of(replies), Scenes(run, replies, not no_faces), seed, show, ask)
+        rated = rate_pairs(run, pairs_of(replies), Scenes(run, replies, faces), seed, show, ask)
     found = note_agreement(run)
     if json:
         emit(rated=rated, agreement_with_person=found)
@@ -237,8 +240,8 @@ def rate(
         _say(f"you and the judge agree on {found['agreement']:.0%} of {found['pairs']} pairs (Cohen's kappa {kappa})")
 
 
-def _say(text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+def _say(text: str, told: Console = console) -> None:
+    told.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 EVAL_VERBS: dict[str, Callable[..., None]] = {

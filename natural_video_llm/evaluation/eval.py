@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from natural_video_llm.evaluation.evidence_files import write_tables
-from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessions, run_parts
+from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessions
 from natural_video_llm.evaluation.replies import DEFAULT_REPLIES, ReplyOptions, ReplyUnderFace
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
-from natural_video_llm.evaluation.reply_records import JUDGE_FILE, write_replies
+from natural_video_llm.evaluation.reply_records import write_replies
+from natural_video_llm.evaluation.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.evaluation.scoring import Part, score_part
 from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.evaluation.token_gains import timelines, write_gains
 from natural_video_llm.training.model_card import write_card
-
-EVAL_FILE = "eval.json"
 
 
 def evaluate(
@@ -37,8 +36,8 @@ def evaluate(
         options: of the replies to generate.
 
     Raises:
-        UserError: no run here, or its data is gone; scores that are no numbers; no background latents where they are
-            asked for; no sentence model of that name.
+        UserError: no run here, nothing was held out or its data is gone, the model gives no numbers, latents of the
+            background are missing, or `options.embedding` names no sentence model.
     """
     folders = run_parts(run)
     embed = load_embedder(options.embedding) if options.embedding else None
@@ -58,7 +57,7 @@ def evaluate(
     result["replies"] = [asdict(r) for r in replies]
     generated = [reply for part in parts for reply in part.generated]
     write_replies(generated, run)
-    (run / JUDGE_FILE).unlink(missing_ok=True)  # of the replies that were; the judge's raw answers stay
+    (run / JUDGE_FILE).unlink(missing_ok=True)  # of other replies; the judge's raw answers stay
     result["replies_summary"] = summarise_replies(generated, embed)
     result = json_ready(result)
     write_gains(run, parts)

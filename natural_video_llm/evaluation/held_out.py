@@ -19,11 +19,6 @@ from natural_video_llm.training.dataset import Example, load_examples
 from natural_video_llm.training.model_card import RUN_FILE, data_facts
 
 
-def run_parts(run: Path) -> list[Path]:
-    """The folders of a run's models: one for each fold, or the run itself."""
-    return sorted(run.glob("fold_*")) or [run]
-
-
 def read_record(run: Path) -> dict[str, Any]:
     """run.json of a trained model.
 

@@ -23,14 +23,14 @@ from natural_video_llm.evaluation.judging.rubric import (
     preference_question,
     rating_question,
 )
-from natural_video_llm.evaluation.reply_records import FACES, JUDGE_FILE, GeneratedReply, clusters_of, read_replies
+from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of, read_replies
+from natural_video_llm.evaluation.run_folder import JUDGE_FILE, run_parts
 from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.sessions.folder import Session, find_sessions
 
 RAW_FILE = "judge_raw.jsonl"
 RATINGS_FILE = "ratings.jsonl"
-_RUN_FILE = "run.json"
 RIVALS = FACES[1:]
 
 
@@ -103,7 +103,7 @@ class Scenes:
 
 
 def _sessions_of(run: Path, wanted: set[str]) -> dict[str, Session]:
-    record = (sorted(run.glob("fold_*")) or [run])[0] / _RUN_FILE
+    record = run_parts(run)[0] / "run.json"
     remedy = "put it back, or go on with the words alone"
     try:
         folder = Path(json.loads(record.read_text())["options"]["sessions"])
@@ -196,7 +196,7 @@ def judge_replies(
     return {
         "judge": str(judge.address),
         "saw_faces": any(q.picture for q in judgement.questions()),
-        "temperature": None if "temperature" in judge.dropped else 0,
+        "temperature": 0 if asker.temperatures == {0} else None,
         **_summarise_ratings(judgement.replies, ratings),
         **_summarise_pairs(judgement.pairs, orders),
         "cost_usd": asker.used_usd,

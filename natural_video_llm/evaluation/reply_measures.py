@@ -1,9 +1,8 @@
 """How replies under different faces differ: variety, length, repetition, closeness to what people said."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,10 +79,8 @@ def summarise_replies(replies: Sequence[GeneratedReply], embed: Embedder | None)
             "similar_to_human": [] if similar is None else similar[places, 0].tolist(),
             "coherence": [] if similar is None else similar[places, 1].tolist(),
         }
-        summary[face] = {
-            "distinct_words": _distinct_words(texts, clusters),
-            **{name: mean_estimate(values, clusters) for name, values in figures.items()},
-        }
+        summary[face] = {name: mean_estimate(values, clusters) for name, values in figures.items()}
+        summary[face]["distinct_words"] = _distinct_words(texts, clusters)
     return summary
 
 
@@ -99,16 +96,20 @@ def _words(text: str) -> list[str]:
 
 
 def _distinct_words(texts: Sequence[Sequence[str]], clusters: Sequence[str]) -> Estimate | None:
-    """A pair of replies goes when either of its two people is left out."""
-    if len(texts) < 2:
+    """The mean over pairs of texts of the share of words that only one has; None where there is no pair.
+
+    A pair belongs to two people, so whoever is left out takes all their pairs along.
+    """
+    sets = [set(words) for words in texts]
+    if len(sets) < 2:
         return None
-    return jackknife(clusters, lambda rows: _apartness([texts[int(i)] for i in rows]), within=(0, 1))
+    apart = np.array([[1 - len(one & two) / max(len(one | two), 1) for two in sets] for one in sets])
 
+    def mean(rows: np.ndarray) -> float:
+        pairs = np.triu_indices(len(rows), 1)
+        return float(apart[np.ix_(rows, rows)][pairs].mean()) if len(rows) > 1 else float("nan")
 
-def _apartness(texts: Sequence[Sequence[str]]) -> float:
-    """The mean share of words that two texts do not have in common; nan where there are not two."""
-    shares = [1 - len(one & two) / max(len(one | two), 1) for one, two in combinations(map(set, texts), 2)]
-    return float(np.mean(shares)) if shares else math.nan
+    return jackknife(clusters, mean)
 
 
 def _repetition(words: Sequence[str]) -> float:

@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from natural_video_llm.errors import UserError, first_line
 
 REPLIES_FILE = "replies.jsonl"
-JUDGE_FILE = "judge.json"  # what was judged of them
 FACES = ("true", "none", "other person")
 
 
@@ -69,6 +68,7 @@ def read_replies(run: Path) -> list[GeneratedReply]:
 
 
 def clusters_of(replies: Sequence[GeneratedReply]) -> list[str]:
-    """Who must be left out together: a person, or a session where there is one person."""
+    """Who must be left out together: a person, or a session where there is one person; one session alone is one
+    cluster, of which no interval can be had."""
     several = len({reply.person for reply in replies}) > 1
     return [reply.person if several else reply.session_id for reply in replies]

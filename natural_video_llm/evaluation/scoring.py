@@ -138,15 +138,13 @@ def _score_shifts(
 
 
 def candidates_of(examples: Sequence[Example], data: Path) -> list[Candidates]:
-    """The candidate replies of each example, the one given among them; empty where the data has them not for all."""
+    """The candidate replies of each example; empty where the data has none, or another reply was given."""
     if not (data / FILE_NAME).is_file():
         return []
     by_message = read_candidates(data / FILE_NAME)
-    found = [by_message[e.prompt] for e in examples if e.prompt in by_message]
-    whole = len(found) == len(examples) and all(
-        any(c.reply == e.reply for c in options.candidates) for e, options in zip(examples, found, strict=True)
-    )
-    return found if whole else []
+    found = [by_message.get(e.prompt) for e in examples]
+    known = [c for c, e in zip(found, examples, strict=True) if c and e.reply in [one.reply for one in c.candidates]]
+    return known if len(known) == len(examples) else []
 
 
 def score_choices(

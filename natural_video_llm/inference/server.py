@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.routing import Match, Route
 
 from natural_video_llm.assets import STARTER, starter_folder
+from natural_video_llm.checkpoint import base_beside
 from natural_video_llm.console import console
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.engine import Engine
@@ -33,7 +34,7 @@ from natural_video_llm.inference.serving.house import House
 from natural_video_llm.inference.serving.limits import Limits
 from natural_video_llm.inference.serving.metrics import Metrics
 from natural_video_llm.inference.serving.model_switch import ModelSwitch, warm_up
-from natural_video_llm.inference.serving.page import add_page
+from natural_video_llm.inference.serving.page import BUILD_PAGE, add_page, page_is_built
 from natural_video_llm.inference.serving.realtime import converse
 from natural_video_llm.inference.serving.recording import mend_recordings
 from natural_video_llm.inference.serving.registry import Registry, ServerFullError
@@ -151,7 +152,8 @@ def _jobs(service: Service, engine: Engine) -> TrainingJobs | None:
     if service.record is None or service.runs is None:
         return None
     config = engine.model.config
-    return TrainingJobs(service.runs, service.record, config.base_llm, config.encoder, service.recipe)
+    llm = base_beside(service.folder, config.base_llm)
+    return TrainingJobs(service.runs, service.record, llm, config.encoder, service.recipe)
 
 
 @asynccontextmanager
@@ -363,6 +365,8 @@ def announce(host: str, port: int, service: Service) -> str:
     if not service.local:
         said = "others reach this port: whoever has the token may talk to the model; cameras need https in browsers"
         console.print(said, markup=False, highlight=False, soft_wrap=True)
+    if not page_is_built():
+        console.print(f"there is no page: {BUILD_PAGE}", markup=False, highlight=False, soft_wrap=True)
     return url
 
 

@@ -10,6 +10,7 @@ RUNS/
 """
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _REPLIES = 6
 _NICENESS = 10
 _ENDING_S = 20.0
+_log = logging.getLogger(__name__)
 
 Stage = Literal["extract", "align", "train", "eval"]
 Standing = Literal["running", "stopping", "done", "stopped", "failed"]
@@ -123,9 +125,7 @@ class TrainingJobs:
         """
         if not sessions:
             raise UserError("no session is chosen; choose at least one")
-        for name in sessions:
-            if not _SAFE_NAME.fullmatch(name) or not (self._recordings / name / "session.jsonl").is_file():
-                raise UserError(f"there is no session {name!r} any more; choose others")
+        self._check_there(sessions, "choose others")
         if hold_out:
             session_groups([Session(self._recordings / name) for name in sessions])
         request = Request(tuple(dict.fromkeys(sessions)), hold_out, self._llm, self._encoder)
@@ -136,12 +136,13 @@ class TrainingJobs:
         """Go on with a run that was broken off.
 
         Raises:
-            UserError: one is running, or it was not begun here.
+            UserError: one is running, it was not begun here, or one of its sessions is gone.
         """
         folder = self.folder(run_id)
         request = None if folder is None else _read_request(folder)
         if folder is None or request is None:
             raise UserError(f"{run_id} was not begun on this page; go on with it by nvllm train --resume")
+        self._check_there(request.sessions, "begin a new run with those that are left")
         return self._begin(folder, request)
 
     def stop(self) -> None:
@@ -193,6 +194,11 @@ class TrainingJobs:
         job = self.job
         return job.run if job is not None and job.standing in ("running", "stopping") else None
 
+    def _check_there(self, sessions: Sequence[str], remedy: str) -> None:
+        for name in sessions:
+            if not _SAFE_NAME.fullmatch(name) or not (self._recordings / name / "session.jsonl").is_file():
+                raise UserError(f"there is no session {name!r} any more; {remedy}")
+
     def _begin(self, folder: Path, request: Request) -> Job:
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
@@ -215,6 +221,9 @@ class TrainingJobs:
             self._change(standing="failed", error=str(error))
         except OSError as error:
             self._change(standing="failed", error=f"the training could not be started ({error.strerror or error})")
+        except Exception as error:  # whatever it is, the page is not left waiting
+            _log.error("training failed (%s)", type(error).__name__)
+            self._change(standing="failed", error=f"the training ended with an error ({type(error).__name__})")
 
     def _change(self, **changed: Any) -> None:
         with self._lock:
@@ -223,7 +232,8 @@ class TrainingJobs:
 
     def _run(self, folder: Path, arguments: list[str]) -> None:
         """Raises `UserError` with the child's own line, `_StoppedError` where it was stopped."""
-        with (folder / _LOG_FILE).open("w+", encoding="utf-8", errors="replace") as log:
+        with (folder / _LOG_FILE).open("a+", encoding="utf-8", errors="replace") as log:
+            begun = log.seek(0, os.SEEK_END)
             with self._lock:
                 if self._job is None or self._job.standing == "stopping":
                     raise _StoppedError
@@ -247,7 +257,7 @@ class TrainingJobs:
             if job is not None and job.standing == "stopping":
                 raise _StoppedError
             if code:
-                log.seek(0)
+                log.seek(begun)
                 raise UserError(_last_line(log.read()) or f"nvllm {arguments[0]} ended with status {code}")
 
     def _heard(self, line: str) -> None:

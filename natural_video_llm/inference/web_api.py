@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.deletion import delete_reports, delete_session, session_id_of
+from natural_video_llm.sessions.deletion import delete_reports, delete_session, evaluations_of, session_id_of
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import latents_file
@@ -89,7 +89,7 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
     Args:
         folder: where sessions are recorded; None where this server records nothing.
         encoder: the one whose latents stay when the video goes.
-        runs: what was trained on the sessions; reports that show a session go with it.
+        runs: what was trained on the sessions; reports and evaluations that hold anything of a session go with it.
     """
     router = APIRouter(prefix="/api/sessions", tags=["sessions"])
     needs_token: dict[int | str, dict[str, Any]] = {401: {"description": "A token is needed"}}
@@ -147,10 +147,19 @@ def _delete(path: Path, runs: Path | None) -> None:
     delete_session(path)
     if runs is not None:
         delete_reports(session_id, runs)
+        for file in evaluations_of(session_id, runs):
+            _unlink(file)
         for links in runs.glob("*/sessions"):
             link = links / path.name
             if link.is_symlink():
                 link.unlink()
+
+
+def _unlink(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{file} cannot be deleted ({error.strerror or error}); delete it yourself") from error
 
 
 def _done(work: Callable[[], T]) -> T:

@@ -10,6 +10,7 @@ from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.lock import role_lock
 
 REPORT_FILE = "report.html"
+_EVALUATION_FILES = ("eval.json", "token_gains.jsonl", "replies.jsonl")
 # Where a report says whose sessions it shows, ids parted by spaces: in its head.
 _SHOWN = re.compile(r'<meta name="nvllm-sessions" content="([^"]*)">')
 _HEAD_LENGTH = 65_536
@@ -85,5 +86,5 @@ def delete_reports(session_id: str, runs: Path) -> list[Path]:
 def evaluations_of(session_id: str, runs: Path) -> list[Path]:
     """The files of an evaluation below `runs` that name the session, beside which they keep words of it."""
     name = json.dumps(session_id).encode()
-    files = [file for name_of in ("eval.json", "token_gains.jsonl", "replies.jsonl") for file in runs.rglob(name_of)]
+    files = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind)]
     return sorted(file for file in files if name in file.read_bytes())

@@ -146,6 +146,17 @@ def test_raw_answers_are_kept_whole(tmp_path: Path) -> None:
         assert json.loads(entry["body"])["choices"][0]["message"]["content"] == entry["text"]
 
 
+def test_a_refused_temperature_is_known_where_all_answers_were_kept(tmp_path: Path) -> None:
+    def picky(request: dict[str, Any], _: int) -> str | Bad:
+        refusal = json.dumps({"error": {"message": "'temperature' is not supported"}})
+        return Bad(400, refusal) if "temperature" in request else fair(request)
+
+    run = make_run(tmp_path, make_replies(people=1, messages=1))
+    assert [judged_by(fair, make_run(tmp_path / "other"))["temperature"]] == [0]
+    with judge_server(picky) as server:
+        assert [judged(server, run)["temperature"] for _ in range(2)] == [None, None]
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     with judge_server(fair) as server:

@@ -95,6 +95,8 @@ def test_reports_that_show_it_go(tmp_path: Path) -> None:
 def test_evaluations_that_keep_its_words_are_named(tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text(json.dumps({"timeline": [{"session_id": "one"}]}))
     (tmp_path / "token_gains.jsonl").write_text('{"session_id": "one"}\n{"session_id": "two"}\n')
-    assert evaluations_of("one", tmp_path) == [tmp_path / "eval.json", tmp_path / "token_gains.jsonl"]
+    (tmp_path / "replies.jsonl").write_text('{"session_id":"one","reply":"Oh."}\n')
+    names = ("eval.json", "replies.jsonl", "token_gains.jsonl")
+    assert evaluations_of("one", tmp_path) == [tmp_path / name for name in names]
     assert evaluations_of("two", tmp_path) == [tmp_path / "token_gains.jsonl"]
     assert evaluations_of("on", tmp_path) == []

@@ -10,11 +10,13 @@ import pytest
 import torch
 from runs import options
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.conditions import conditions
-from natural_video_llm.evaluation.eval import evaluate, load_test_examples
+from natural_video_llm.evaluation.eval import evaluate
+from natural_video_llm.evaluation.held_out import load_test_examples
 from natural_video_llm.evaluation.replies import ReplyOptions, choose_examples, generate_replies
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, read_replies
@@ -42,7 +44,9 @@ def generated(run: Path) -> list[GeneratedReply]:
 
 
 def test_eval_writes_replies_under_each_face(run: Path) -> None:
-    result, _ = evaluate(run, lambda _: None, FEW)
+    (run / "judge.json").write_text("{}")
+    result, _ = evaluate(run, lambda _: None, options=FEW)
+    assert not (run / "judge.json").exists(), "it was about other replies"
     replies = read_replies(run)
     # One person is held out: another session of hers is in the other person's place.
     assert [reply.face for reply in replies] == list(FACES)
@@ -59,7 +63,7 @@ def test_eval_writes_replies_under_each_face(run: Path) -> None:
 
 
 def test_no_replies_wanted(run: Path) -> None:
-    result, _ = evaluate(run, lambda _: None, ReplyOptions(utterances=0))
+    result, _ = evaluate(run, lambda _: None, options=ReplyOptions(utterances=0))
     assert result["replies_summary"] == {}
     with pytest.raises(UserError, match="no replies in it"):
         read_replies(run)
@@ -86,9 +90,16 @@ def test_measures_by_hand() -> None:
     replies = [said("Yes, yes, yes, yes!"), said("No yes.", person="bob"), said("", "none"), said("", "none", "bob")]
     summary = summarise_replies(replies, None)
     true, none = summary["true"], summary["none"]
-    assert true["words"] == (3.0, 2.0, 4.0)
+    reach = stats.t.ppf(0.975, 1)
+    assert true["words"] == pytest.approx((3.0, 3.0 - reach, 3.0 + reach))
     assert true["repetition"][0] == pytest.approx((2 / 3 + 0) / 2)
     assert true["distinct_words"][0] == pytest.approx(1 / 2), "of {yes} and {no, yes}, one of two words is not shared"
+    assert np.isnan(true["distinct_words"][1]), "without one of two people there is no pair"
+    three = summarise_replies([said(text, person=text) for text in ("Yes.", "No.", "Yes no.")], None)
+    value, low, high = three["true"]["distinct_words"]
+    assert value == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    error = np.sqrt(2 / 3 * sum((one - value) ** 2 for one in (1, 1 / 2, 1 / 2)))
+    assert high - value == pytest.approx(stats.t.ppf(0.975, 2) * error) == pytest.approx(value - low)
     assert none["words"][0] == none["repetition"][0] == 0
     assert "other person" not in summary
     assert summarise_replies([said("Yes.")], None)["true"]["distinct_words"] is None, "a single reply"
@@ -102,7 +113,8 @@ def test_similarity_by_a_local_model(tiny_llm: Path) -> None:
     assert np.allclose(vectors[0], embed(["Good to hear that."])[0], atol=1e-5), "padding changes nothing"
     summary = summarise_replies([said("Good to hear that."), said("Tell me more.", person="bob")], embed)
     same, _, high = summary["true"]["similar_to_human"]
-    assert high == pytest.approx(1.0, abs=1e-5)
+    # One of the two is the human reply itself: as far above the mean as the other is below.
+    assert high - same == pytest.approx(stats.t.ppf(0.975, 1) * (1 - same), abs=1e-4)
     assert same < 1
     assert -1 <= summary["true"]["coherence"][0] <= 1
     nonsense = summarise_replies([said("x"), said("y")], lambda texts: np.full((len(texts), 2), np.nan))
@@ -111,7 +123,7 @@ def test_similarity_by_a_local_model(tiny_llm: Path) -> None:
 
 def test_no_sentence_model_is_one_line(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--embedding .*no sentence model"):
-        evaluate(run, lambda _: None, replace(FEW, embedding=str(tmp_path)))
+        evaluate(run, lambda _: None, options=replace(FEW, embedding=str(tmp_path)))
 
 
 def test_every_person_is_heard_before_anybody_twice() -> None:

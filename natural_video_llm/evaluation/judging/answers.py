@@ -60,6 +60,8 @@ class Asker:
         self._in_a_row = 0
         self.spent_usd = self.used_usd = 0.0
         self.calls = 0
+        # None: left out, since the server refuses it, or not noted.
+        self.temperatures: set[float | None] = set()
         self.failed = {"refused": 0, "nonsense": 0, "no answer": 0}
 
     def close(self) -> None:
@@ -106,6 +108,7 @@ class Asker:
             self.spent_usd += self._kept[key]["usd"]
             self._keep(self._kept[key])
         self.calls += 1
+        self.temperatures.add(self._kept[key].get("temperature"))
         self.used_usd += float(self._kept[key]["usd"])
         return self._kept[key]
 
@@ -114,6 +117,7 @@ class Asker:
             "key": key,
             "judge": str(self._judge.address),
             "schema": question.schema.__name__,
+            "temperature": answer.temperature,
             "text": answer.text,
             "body": answer.body,
             "tokens_in": answer.tokens_in,

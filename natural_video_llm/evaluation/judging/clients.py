@@ -5,7 +5,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,12 +63,14 @@ def parse_judge(name: str) -> JudgeAddress:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the judge's words (None where it refused), the whole body as it was, tokens in and out."""
+    """What came back: the judge's words (None where it refused), the whole body as it was, tokens in and out, and the
+    temperature that it was asked for (None where the server refuses one)."""
 
     text: str | None
     body: str
     tokens_in: int
     tokens_out: int
+    temperature: float | None = None
 
 
 class NoAnswerError(Exception):
@@ -117,7 +119,7 @@ class Judge:
                 raise self._translated(error) from error
             except (self._sdk.APIError, ValueError, OSError) as error:
                 raise NoAnswerError(first_line(error)) from error
-            return _read_body(body, self._wire.read)
+            return replace(_read_body(body, self._wire.read), temperature=kept.get("temperature"))
 
     def _translated(self, error: Any) -> Exception:
         said = f"{self.address}: HTTP {error.status_code}, {first_line(error)}"
@@ -225,7 +227,7 @@ def _read_body(body: str, read: Callable[[dict[str, Any]], Answer]) -> Answer:
         answer = read(json.loads(body))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise NoAnswerError(f"the server's answer is no whole answer ({type(error).__name__})") from error
-    return Answer(answer.text, body, answer.tokens_in, answer.tokens_out)
+    return replace(answer, body=body)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.evaluation.reply_records import JUDGE_FILE
+from natural_video_llm.evaluation.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, session_folders
 from natural_video_llm.training.model_card import RUN_FILE
-
-EVAL_FILE = "eval.json"
 
 
 @dataclass
@@ -76,12 +74,12 @@ def load_material(run: Path) -> Material:
     evidence = _read(path)
     if not isinstance(evidence.get("conditions"), dict) or not isinstance(evidence.get("data"), dict):
         raise UserError(f"{path} is damaged; run: nvllm eval {run}")
-    parts = sorted(run.glob("fold_*")) or [run]
+    parts = run_parts(run)
     judge = _read(run / JUDGE_FILE) or None
     return Material(run, evidence, parts, _read(parts[0] / RUN_FILE), _read(parts[0] / "config.json"), judge)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def readable_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines; a damaged line is passed over, a missing file is empty."""
     try:
         texts = path.read_text(encoding="utf-8", errors="replace").splitlines()

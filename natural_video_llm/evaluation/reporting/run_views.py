@@ -13,7 +13,8 @@ from markupsafe import Markup
 from natural_video_llm.assets import file_sha256
 from natural_video_llm.evaluation.reporting import charts
 from natural_video_llm.evaluation.reporting.figures import count, is_number, number, share
-from natural_video_llm.evaluation.reporting.material import EVAL_FILE, Material, part_of, read_lines
+from natural_video_llm.evaluation.reporting.material import Material, part_of, readable_lines
+from natural_video_llm.evaluation.run_folder import EVAL_FILE
 from natural_video_llm.training.model_card import base_name
 from natural_video_llm.training.options import TrainOptions
 
@@ -34,7 +35,7 @@ def training_charts(material: Material) -> list[tuple[str, Markup, Markup]]:
     lines = [
         line
         for folder in (part, part / "twin")
-        for line in read_lines(folder / "logs" / "metrics" / "metrics.jsonl")
+        for line in readable_lines(folder / "logs" / "metrics" / "metrics.jsonl")
         if is_number(line.get("step")) and isinstance(line.get("part"), str)
     ]
     if not lines:
@@ -118,7 +119,7 @@ def reproduce(material: Material) -> dict[str, Any]:
     return {
         "commands": [
             f"nvllm train {shlex.quote(sessions)}{_changed(options)} --out {shlex.quote(run)}",
-            f"nvllm eval {run}",
+            f"nvllm eval {shlex.quote(run)}",
         ],
         "seed": options.get("seed", "not known"),
         "options": [

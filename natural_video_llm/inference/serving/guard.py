@@ -35,7 +35,8 @@ def is_local(host: str) -> bool:
 
 
 class TokenGuard:
-    """A dependency of every route but the page's own files: the token as `Authorization: Bearer` or `?token=`.
+    """A dependency of every route: the token as `Authorization: Bearer` or `?token=`. The page's own files, /healthz,
+    /readyz and /openapi.json hold nothing of anybody, and need none.
 
     Args:
         token: None lets everyone in.

@@ -11,9 +11,10 @@ from starlette.types import Scope
 from natural_video_llm.assets import face_landmarker_file
 
 PAGE_FOLDER = Path(__file__).resolve().parents[2] / "web_dist"
+BUILD_PAGE = "in the source tree, pip install . again, or make web after an editable install"
 _NO_PAGE = (
-    "<!doctype html><title>Natural Video LLM</title><p>The page is not built. In the source tree run: "
-    "<code>make web</code>. The API is at <code>/v1</code>.</p>"
+    f"<!doctype html><title>Natural Video LLM</title><p>The page is not built: {BUILD_PAGE}. The API is at "
+    "<code>/v1</code>.</p>"
 )
 
 
@@ -34,6 +35,10 @@ class _Files(StaticFiles):
         return response
 
 
+def page_is_built() -> bool:
+    return (PAGE_FOLDER / "index.html").is_file()
+
+
 def add_page(app: FastAPI) -> None:
     """Serve the built page at `/`, or a line that says how to build it; to be called after all other routes."""
     assets = APIRouter(include_in_schema=False)
@@ -45,7 +50,7 @@ def add_page(app: FastAPI) -> None:
             raise HTTPException(404)
         return FileResponse(file, media_type="application/octet-stream", headers={"Cache-Control": "max-age=86400"})
 
-    if not PAGE_FOLDER.is_dir():
+    if not page_is_built():
 
         @assets.get("/")
         def no_page() -> HTMLResponse:

@@ -121,8 +121,13 @@ def test_what_cannot_be_trained_is_said_in_one_line(trainer: Trainer) -> None:
     assert trainer.ask("PUT", "model", {"run": "none"})[0] == 404
     link = trainer.runs / job["run"] / "sessions" / "empty"
     assert link.is_symlink()
+    words = link.parent.parent / "replies.jsonl"
+    words.write_text(json.dumps({"session_id": json.loads(start)["session_id"]}) + "\n")
     assert trainer.ask("DELETE", "sessions/empty") == (204, None)
+    status, gone = trainer.ask("POST", "training", {"go_on": job["run"]})
+    assert (status, gone["detail"].split(";")[0]) == (409, "there is no session 'empty' any more")
     assert not link.is_symlink()
+    assert not words.exists()
     assert trainer.ask("GET", f"runs/{job['run']}/report")[0] == 404
 
 

@@ -94,7 +94,10 @@ export function Recordings() {
       )}
       {doomed && (
         <Dialog title={`Delete the recording of ${when(doomed)}?`} onClose={() => setDoomed(null)}>
-          <p>Its pictures, its words and all that was made of them go at once. A model that was trained on it stays.</p>
+          <p>
+            Its pictures, its words, and reports and evaluations that hold any of them go at once. A model that was
+            trained on it stays.
+          </p>
           <p className="row end">
             <button type="button" onClick={() => setDoomed(null)}>
               Keep it
