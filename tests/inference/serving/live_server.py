@@ -78,17 +78,19 @@ class Client:
 
     def receive(self, timeout_s: float = WAIT_S) -> dict:
         """The next event that is no ping."""
+        end = time.monotonic() + timeout_s
         while True:
-            event = json.loads(self.socket.recv(timeout_s))
+            event = json.loads(self.socket.recv(max(0.0, end - time.monotonic())))
             if event["type"] != "clock.ping":
                 return event
             self.send("clock.pong", server_time_s=event["server_time_s"], client_time_s=self.now_s())
 
     def until(self, *kinds: str) -> list[dict]:
-        """Events up to and with the first of these kinds."""
-        events = [self.receive()]
+        """Events up to and with the first of these kinds; pings alone do not keep it waiting."""
+        events, end = [self.receive()], time.monotonic() + WAIT_S
         while events[-1]["type"] not in kinds:
             events.append(self.receive())
+            assert time.monotonic() < end, f"none of {kinds}, but {events}"
         return events
 
     def match_clocks(self) -> None:

@@ -90,7 +90,7 @@ def test_what_is_no_picture_is_answered(server: LiveServer) -> None:
 
 def test_control_characters_and_long_texts(server: LiveServer) -> None:
     with server.connect() as client:
-        client.say("a\x00b\x1b[31mc\nd\u0085", char_times=[client.now_s()] * 11)
+        client.say("a\x00b\x1b[31mc\nd\u0085", char_times=[client.now_s()] * 12)
         assert client.until("conversation.item.added")[-1]["item"]["content"][0]["text"] == "ab[31mc\nd"
         client.say("\x00\x07 ")
         assert client.error()["code"] == "empty_text"
