@@ -217,8 +217,12 @@ def test_text_of_the_data_is_escaped(run: Path) -> None:
 
 
 def test_an_old_evaluation_without_its_data(tmp_path: Path) -> None:
-    for name in ("eval.json", "config.json"):
-        shutil.copy(starter_folder() / name, tmp_path)
+    shutil.copy(starter_folder() / "config.json", tmp_path)
+    evidence = json.loads((starter_folder() / "eval.json").read_text())
+    old = {name: evidence[name] for name in ("conditions", "choices", "replies")}
+    old["data"] = {name: evidence["data"][name] for name in ("people", "sessions", "utterances", "tokens", "words")}
+    old["data"]["interval_over"] = "people"
+    (tmp_path / "eval.json").write_text(json.dumps(old))
     page = page_of(tmp_path)
     assert "an older version, which gave no verdict" in page.text
     assert "The right face at the wrong time" in page.text, "the curve comes from the conditions"
