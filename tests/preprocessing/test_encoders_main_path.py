@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_models import ENCODERS, encoder_with_model
 
-from natural_video_llm import cli
+from natural_video_llm import cli, cli_eval
 from natural_video_llm.models.fusion_transformer import read_config
 from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.options import ExtractOptions
@@ -45,7 +45,7 @@ def carried_to_evidence(name: str, tiny_sessions: Path, tiny_llm: Path, tmp_path
     steps = [json.loads(line) for line in (run / "logs/metrics/metrics.jsonl").read_text().splitlines()]
     assert len(steps) == 8
     assert all(math.isfinite(step["contrastive"]) for step in steps)
-    cli.eval_(run, json=True)
+    cli_eval.eval_(run, json=True)
     result = json.loads((run / "eval.json").read_text())
     assert result["data"]["people"] == 1
     true, none = (result["conditions"][condition]["bits_per_token"][0] for condition in ("true", "none"))
