@@ -38,8 +38,9 @@ from transformers import (
 
 from natural_video_llm.assets import face_landmarker_file
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.encoders.real_time import measure_real_time
+from natural_video_llm.preprocessing.options import Execution
 
 EXECUTIONS = {
     "float32": Execution(),

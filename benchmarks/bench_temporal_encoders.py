@@ -19,17 +19,18 @@ from typing import Any
 from natural_video_llm.checkpoint import load_run
 from natural_video_llm.evaluation.conditions import conditions
 from natural_video_llm.evaluation.evidence import Scorer
-from natural_video_llm.evaluation.held_out import load_test_examples, run_parts
+from natural_video_llm.evaluation.held_out import load_test_examples
 from natural_video_llm.evaluation.reaction import reaction_errors
 from natural_video_llm.evaluation.scoring import Part, candidates_of, score_choices
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.models.temporal_encoder import TEMPORAL_ENCODERS
+from natural_video_llm.run_folder import run_parts
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import Progress, train
 
 SAMPLE: dict[str, Any] = {"context_turns": 0, "twin": False}
 GRID: dict[str, Any] = {
-    **{"folds": 5, "twin": False, "window_s": 0.8, "batch_size": 8, "match_steps": 120, "steps": 100},
+    **{"folds": 3, "twin": False, "window_s": 0.8, "batch_size": 8, "match_steps": 120, "steps": 100},
     **{"learning_rate": 7e-4, "face_noise": 0.6},
 }
 STEPS = (15, 30, 60, 150)

@@ -20,7 +20,7 @@ from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, ExtractOptions
+from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, DEFAULT_EXECUTION, Execution, ExtractOptions
 from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
 from natural_video_llm.training.config_file import with_config
@@ -119,15 +119,12 @@ def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> Non
         raise UserError("extract --watch works on this machine alone; leave --ray out, or leave --watch out")
     wake: SimpleQueue[str] = SimpleQueue()
     with on_stop_signals(lambda: wake.put("stop")):  # before all that takes time, loading libraries included
-        from natural_video_llm.preprocessing.encoders import Execution
         from natural_video_llm.preprocessing.watch_segments import watch_segments
 
-        execution = Execution(options.device, options.dtype, options.onnx)
-        watch_segments(options.sessions, options.encoder, options.workers or _CORES, execution, wake, json)
+        watch_segments(options.sessions, options.encoder, options.workers or _CORES, options.execution, wake, json)
 
 
 def _extract(options: ExtractOptions, json: bool) -> None:
-    from natural_video_llm.preprocessing.encoders import Execution
     from natural_video_llm.preprocessing.extract_video_latents import FailedSegmentsError
     from natural_video_llm.preprocessing.extract_video_latents import extract as extract_segments
     from natural_video_llm.sessions.folder import find_sessions
@@ -138,8 +135,7 @@ def _extract(options: ExtractOptions, json: bool) -> None:
     if not total:
         raise UserError(f"{sessions}: no finished video segment; record or make sessions first")
     latents = seen = crowded = 0
-    execution = Execution(options.device, options.dtype, options.onnx)
-    segments = extract_segments(found, options.encoder, options.workers, execution, options.ray)
+    segments = extract_segments(found, options.encoder, options.workers, options.execution, options.ray)
     try:
         with bar("segments", json) as progress, closing(segments):
             for done, segment in enumerate(segments, start=1):
@@ -250,9 +246,7 @@ def chat(
     say: UseAppendAction[tuple[str, ...]] = (),
     temperature: float = 0.7,
     seed: int = 0,
-    device: str | None = None,
-    dtype: str = "float32",
-    onnx: bool = False,
+    execution: OmitArgPrefixes[Execution] = DEFAULT_EXECUTION,
     weights: Literal["native", "int8", "int4"] = "native",
 ) -> None:
     """Talk to a run in the terminal; every word is written with the newest face in view.
@@ -264,33 +258,26 @@ def chat(
         say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
-        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
-        dtype: its precision: float32, bfloat16 or float16.
-        onnx: run it by ONNX Runtime.
+        execution: of a neural encoder.
         weights: of the LLM's linear maps: native as they are, int8 or int4 for fewer bits, which a CPU reads faster.
     """
     from natural_video_llm.inference.conversation import Sampling
     from natural_video_llm.inference.realtime_interaction import talk
-    from natural_video_llm.preprocessing.encoders import Execution
 
-    execution, sampling = Execution(device, dtype, onnx), Sampling(temperature, seed=seed)
-    talk(run, video if video is not None else camera, say, sampling, execution, weights)
+    source = video if video is not None else camera
+    talk(run, source, say, Sampling(temperature, seed=seed), execution, weights)
 
 
 def doctor(
     encoder: UseAppendAction[tuple[str, ...]] = (),
-    device: str | None = None,
-    dtype: str = "float32",
-    onnx: bool = False,
+    execution: OmitArgPrefixes[Execution] = DEFAULT_EXECUTION,
     json: bool = False,
 ) -> None:
     """Check this machine: libraries, disk, models, cameras, and which encoders keep up with live video.
 
     Args:
         encoder: an encoder to time beside face-geometry, as given to `nvllm extract`; give it again for the next one.
-        device: where neural encoders run, such as cpu or cuda:1; the best one by default.
-        dtype: their precision: float32, bfloat16 or float16.
-        onnx: run them by ONNX Runtime.
+        execution: of neural encoders.
         json: print one JSON object instead of tables.
     """
     try:
@@ -300,10 +287,9 @@ def doctor(
         raise UserError(
             f"a library cannot be loaded ({reason}); install natural-video-llm anew, in an environment of its own"
         ) from error
-    from natural_video_llm.preprocessing.encoders import Execution
 
     with working("checking this machine") as report:
-        found = examine(encoder, Execution(device, dtype, onnx), report)
+        found = examine(encoder, execution, report)
     if json:
         emit(**found)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from tyro.conf import Positional
 
-from natural_video_llm.console import bar, console, emit, working
+from natural_video_llm.console import bar, console, emit, plain_yes, working
 from natural_video_llm.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def eval_(
 
 def _extract_backgrounds(run: Path) -> None:
     from natural_video_llm.evaluation.held_out import held_out_sessions
-    from natural_video_llm.evaluation.run_folder import run_parts
     from natural_video_llm.models.fusion_transformer import read_config
     from natural_video_llm.preprocessing.background import extract_backgrounds
+    from natural_video_llm.run_folder import run_parts
 
     with working("painting over faces") as report:
         for part in run_parts(run):
@@ -134,11 +134,12 @@ def judge(
         timeout_s: of one try, in seconds.
         json: print judge.json in place of tables.
     """
-    from natural_video_llm.evaluation.judge import RAW_FILE, Judgement, estimate_cost, judge_replies, write_judgement
+    from natural_video_llm.evaluation.judge import Judgement, estimate_cost, judge_replies, write_judgement
     from natural_video_llm.evaluation.judging.answers import Asker, Price
     from natural_video_llm.evaluation.judging.clients import Judge, parse_judge
     from natural_video_llm.evaluation.judging.tables import print_judgement
     from natural_video_llm.evaluation.rate import note_agreement
+    from natural_video_llm.run_folder import RAW_FILE
 
     address = parse_judge(judge)
     if price is None and not address.is_this_machine:
@@ -178,11 +179,7 @@ def _agree_to_send(address: "JudgeAddress", expected: "Estimated", send: str | N
         return
     said = "The people must have agreed: the consent that `nvllm capture` asks for says that nothing is sent anywhere."
     _say(said, told)
-    try:
-        answer = told.input("Send this? [yes/no] ", markup=False)
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("yes", "y"):
+    if plain_yes(told, "Send this?") is None:
         raise UserError(
             "nothing was sent; answer yes, give --send faces or --send text, or name a judge on this machine"
         )

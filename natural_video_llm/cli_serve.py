@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
 from natural_video_llm.assets import STARTER
 from natural_video_llm.errors import UserError
+from natural_video_llm.preprocessing.options import DEFAULT_EXECUTION, Execution
 
 
 def serve(
@@ -22,9 +23,7 @@ def serve(
     session_minutes: float = 240,
     ray: bool = False,
     replicas: int = 2,
-    device: str | None = None,
-    dtype: str = "float32",
-    onnx: bool = False,
+    execution: OmitArgPrefixes[Execution] = DEFAULT_EXECUTION,
     weights: Literal["native", "int8", "int4"] = "native",
 ) -> None:
     """Serve the page, live conversations over WebSocket, and OpenAI's chat completions, until Ctrl-C.
@@ -42,16 +41,13 @@ def serve(
         session_minutes: how long one may last.
         ray: serve with several replicas, under Ray Serve (needs the extra `scale`).
         replicas: how many, with --ray.
-        device: where a neural encoder runs, such as cpu or cuda:1; the best one by default.
-        dtype: its precision: float32, bfloat16 or float16.
-        onnx: run it by ONNX Runtime.
+        execution: of a neural encoder.
         weights: of the LLM's linear maps: native as they are, int8 or int4 for fewer bits, which a CPU reads faster.
     """
     from natural_video_llm.inference import server
     from natural_video_llm.inference.serving.guard import is_local
     from natural_video_llm.inference.serving.limits import Limits
     from natural_video_llm.inference.training_jobs import RECIPE
-    from natural_video_llm.preprocessing.encoders import Execution
 
     if recipe is not None and not recipe.is_file():
         raise UserError(f"--recipe {recipe}: no such file; write one as for nvllm train --config, or leave it out")
@@ -62,7 +58,7 @@ def serve(
         record=record,
         recipe=recipe or RECIPE,
         limits=Limits(sessions=sessions, session_s=60 * session_minutes),
-        execution=Execution(device, dtype, onnx),
+        execution=execution,
         weights=weights,
     )
     if ray:

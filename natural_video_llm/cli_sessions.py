@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from natural_video_llm.console import bar, console, emit
+from natural_video_llm.console import bar, console, emit, plain_yes
 from natural_video_llm.errors import UserError
 
 
@@ -139,12 +139,8 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
 
     session_id = session_id_of(session)
     if not yes:
-        question = f"Delete {session.resolve()} with its video, text, latents and aligned data? [yes/no] "
-        try:
-            answer = console.input(question, markup=False)
-        except EOFError:
-            answer = ""
-        if answer.strip().lower() not in ("yes", "y"):
+        question = f"Delete {session.resolve()} with its video, text, latents and aligned data?"
+        if plain_yes(console, question) is None:
             raise UserError(f"{session} is kept; answer yes or give --yes to delete it")
     delete_session(session)
     lines = [f"deleted: {session}"]

@@ -18,6 +18,15 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def plain_yes(asked: Console, question: str) -> str | None:
+    """What was answered to `question`, where it is a plain yes; None for anything else, and where nobody can answer."""
+    try:
+        answer = asked.input(f"{question} [yes/no] ", markup=False).strip().lower()
+    except EOFError:
+        return None
+    return answer if answer in ("yes", "y") else None
+
+
 class Bar:
     """Progress of one long job: a bar on a terminal, a JSON line at each update with `as_json`."""
 

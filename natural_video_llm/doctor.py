@@ -18,8 +18,9 @@ from natural_video_llm.assets import cache_dir, model_files
 from natural_video_llm.capture.camera_source import camera_names, find_source
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder, parse_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder, parse_encoder
 from natural_video_llm.preprocessing.encoders.real_time import measure_real_time
+from natural_video_llm.preprocessing.options import Execution
 
 _PACKAGE = "natural-video-llm"
 _DEFAULT_ENCODER = "face-geometry"

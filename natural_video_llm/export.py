@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from natural_video_llm.checkpoint import base_dtype_of, load_run, weights_sha256
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.fusion_transformer import WEIGHTS_FILE
-from natural_video_llm.training.model_card import CARD_FILE, RUN_FILE, render_card
+from natural_video_llm.run_folder import EVAL_FILE, RUN_FILE
+from natural_video_llm.training.model_card import CARD_FILE, render_card
 
-ADAPTER_FOLDER, EVAL_FILE = "adapter", "eval.json"
+ADAPTER_FOLDER = "adapter"
 
 
 def export(run: Path, out: Path) -> None:

@@ -19,8 +19,9 @@ from natural_video_llm.checkpoint import load_base_llm
 from natural_video_llm.doctor import cameras, examine, extras, print_examination
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.encoders.real_time import portrait_frames
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.video import SegmentWriter
 
 CAMERAS_HERE = list(Path("/dev").glob("video*")) or not sys.platform.startswith("linux")

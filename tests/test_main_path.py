@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
-    "SAMPLE_OPTIONS": "--people 6 --held-out-people 2 --turns 8 --rate-hz 10",
-    "TRAIN_OPTIONS": "--match-steps 12 --steps 8 --batch-size 8",
-    "EVAL_OPTIONS": "--replies 2",
+    "SAMPLE_OPTIONS": "--people 5 --held-out-people 2 --turns 6 --rate-hz 10",
+    "TRAIN_OPTIONS": "--match-steps 4 --steps 3 --batch-size 4",
+    "EVAL_OPTIONS": "--replies 1",
 }
 CONDITIONS = {
     *("true", "none", "other person", "another moment", "shuffled", "frozen", "text-only twin"),
@@ -65,12 +65,12 @@ def test_run_folder_is_whole(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     run = folder / "run"
     record = json.loads((run / "run.json").read_text())
-    assert len(record["train"]) == 4
+    assert len(record["train"]) == 3
     assert len(record["test"]) == 2
     for part in (run, run / "twin"):
         assert (part / "adapter.safetensors").stat().st_size < 20_000_000
         lines = [json.loads(line) for line in (part / "logs/metrics/metrics.jsonl").read_text().splitlines()]
-        assert [line["step"] for line in lines][-1] == 8
+        assert [line["step"] for line in lines][-1] == 3
         assert all(math.isfinite(line["learning_rate"]) for line in lines)
         assert list((part / "logs/metrics").glob("events.out.tfevents*"))
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from natural_video_llm.capture.camera_source import Frames, Source, find_source
 from natural_video_llm.capture.options import BothOptions
 from natural_video_llm.capture.session_opening import open_session
-from natural_video_llm.capture.text_sync_logger import TextSource, keep, open_texts, prepare_stdin
+from natural_video_llm.capture.text_sync_logger import TextSource, confirm, open_texts, prepare_stdin
 from natural_video_llm.capture.webcam_video_logger import VideoLogger
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import MODEL_SPEAKER, SessionEnd, Text
@@ -123,9 +123,6 @@ class _Table:
     texts: TextSource
     notices: _Notices
 
-    def keep(self, text: Text) -> None:
-        keep(self.writer, text, self.console)
-
 
 def _converse(table: _Table, speakers: Sequence[str], partner: Partner | None) -> int:
     kept = turn = 0
@@ -136,12 +133,14 @@ def _converse(table: _Table, speakers: Sequence[str], partner: Partner | None) -
             turn += 1
             if text is None:
                 continue
-            table.keep(text)
+            table.writer.append(text)
             kept += 1
+            confirm(text, table.console)
             answer = _answer(table, partner, text) if partner else None
             if answer is not None:
-                table.keep(answer)
+                table.writer.append(answer)
                 kept += 1
+                confirm(answer, table.console)
     except (EOFError, KeyboardInterrupt):
         return kept
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from natural_video_llm.console import plain_yes
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.clock import utc_now
 
@@ -36,15 +37,12 @@ def ask_consent(folder: Path, what: Sequence[str], yes_file: Path | None, consol
         ]
     )
     console.print(notice, markup=False, highlight=False, soft_wrap=True)
-    try:
-        answer = console.input("Does everyone who is recorded agree? [yes/no] ", markup=False)
-    except EOFError:
-        answer = ""
-    if answer.strip().lower() not in ("yes", "y"):
+    answer = plain_yes(console, "Does everyone who is recorded agree?")
+    if answer is None:
         raise UserError(
             "not recorded: consent was not given; start again and answer yes, or name a signed text with --yes FILE"
         )
-    return f"{notice}\nAnswered {answer.strip().lower()!r} at the terminal, {utc_now()}."
+    return f"{notice}\nAnswered {answer!r} at the terminal, {utc_now()}."
 
 
 def _consent_of_file(path: Path) -> str:

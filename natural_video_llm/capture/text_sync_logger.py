@@ -16,7 +16,6 @@ from natural_video_llm.capture.session_opening import open_session
 from natural_video_llm.capture.typing_record import Edit, TypingRecord
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.events import Text
-from natural_video_llm.sessions.folder import SessionWriter
 from natural_video_llm.stop_signals import interrupt, on_stop_signals
 
 if TYPE_CHECKING:
@@ -70,17 +69,17 @@ def record_text(
                 while True:
                     text = texts.read(speaker or writer.start.filmed_speaker)
                     if text is not None:
-                        keep(writer, text, console)
+                        writer.append(text)
                         kept += 1
+                        confirm(text, console)
         except (EOFError, KeyboardInterrupt):
             pass  # ways to stop; what was confirmed is on the disk
     console.print(f"{kept} lines kept in {folder}", markup=False, highlight=False, soft_wrap=True)
     return kept
 
 
-def keep(writer: SessionWriter, text: Text, console: Console) -> None:
-    """Write, then confirm: whoever reads the confirmation may pull the plug."""
-    writer.append(text)
+def confirm(text: Text, console: Console) -> None:
+    """To be called when it is written and counted: whoever reads the confirmation may pull the plug."""
     console.print(
         f"  kept: {len(text.text)} characters, {text.t_end - text.t_start:.1f} s", style="dim", highlight=False
     )

@@ -15,7 +15,7 @@ from rich.table import Table
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.statistics import Estimate, jackknife, json_ready
 from natural_video_llm.evaluation.tables import interval
-from natural_video_llm.evaluation.token_gains import TOKEN_GAINS_FILE
+from natural_video_llm.run_folder import TOKEN_GAINS_FILE
 
 # Session, reply, and which of the replies of that wording in that session.
 _Key = tuple[str, str, int]

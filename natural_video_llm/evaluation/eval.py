@@ -18,11 +18,11 @@ from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessi
 from natural_video_llm.evaluation.replies import DEFAULT_REPLIES, ReplyOptions, ReplyUnderFace
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
 from natural_video_llm.evaluation.reply_records import write_replies
-from natural_video_llm.evaluation.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.evaluation.scoring import Part, score_part
 from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.evaluation.token_gains import timelines, write_gains
+from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.training.model_card import write_card
 
 

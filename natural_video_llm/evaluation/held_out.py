@@ -11,12 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
+from natural_video_llm.run_folder import RUN_FILE
 from natural_video_llm.sessions.aligned import read_aligned
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.tokenization import tokenizer_sha256
 from natural_video_llm.training.dataset import Example, load_examples
-from natural_video_llm.training.model_card import RUN_FILE, data_facts
+from natural_video_llm.training.model_card import data_facts
 
 
 def read_record(run: Path) -> dict[str, Any]:

@@ -24,13 +24,11 @@ from natural_video_llm.evaluation.judging.rubric import (
     rating_question,
 )
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, clusters_of, read_replies
-from natural_video_llm.evaluation.run_folder import JUDGE_FILE, run_parts
 from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
+from natural_video_llm.run_folder import JUDGE_FILE, RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, find_sessions
 
-RAW_FILE = "judge_raw.jsonl"
-RATINGS_FILE = "ratings.jsonl"
 RIVALS = FACES[1:]
 
 
@@ -103,7 +101,7 @@ class Scenes:
 
 
 def _sessions_of(run: Path, wanted: set[str]) -> dict[str, Session]:
-    record = run_parts(run)[0] / "run.json"
+    record = run_parts(run)[0] / RUN_FILE
     remedy = "put it back, or go on with the words alone"
     try:
         folder = Path(json.loads(record.read_text())["options"]["sessions"])

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from natural_video_llm.evaluation.judge import RATINGS_FILE, Pair, Scenes, agreement, write_judgement
+from natural_video_llm.evaluation.judge import Pair, Scenes, agreement, write_judgement
 from natural_video_llm.evaluation.judging.answers import read_lines
-from natural_video_llm.evaluation.run_folder import JUDGE_FILE
+from natural_video_llm.run_folder import JUDGE_FILE, RATINGS_FILE
 from natural_video_llm.sessions.append_log import AppendLog
 from natural_video_llm.sessions.clock import utc_now
 

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from natural_video_llm.errors import UserError, first_line
+from natural_video_llm.run_folder import REPLIES_FILE
 
-REPLIES_FILE = "replies.jsonl"
 FACES = ("true", "none", "other person")
 
 

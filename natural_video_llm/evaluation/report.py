@@ -14,8 +14,7 @@ from natural_video_llm.evaluation.reporting import evidence_views, reply_views, 
 from natural_video_llm.evaluation.reporting.material import Material, load_material
 from natural_video_llm.evaluation.reporting.paper import write_paper_figure
 from natural_video_llm.evaluation.reporting.timeline import conversations
-from natural_video_llm.evaluation.run_folder import EVAL_FILE
-from natural_video_llm.sessions.deletion import REPORT_FILE
+from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE
 
 _PARTS = Path(__file__).with_name("reporting")
 

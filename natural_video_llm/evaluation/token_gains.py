@@ -10,10 +10,10 @@ import numpy as np
 from natural_video_llm.evaluation.evidence import Choices
 from natural_video_llm.evaluation.scoring import Part
 from natural_video_llm.evaluation.summary import right_candidates
+from natural_video_llm.run_folder import TOKEN_GAINS_FILE
 from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
 from natural_video_llm.sessions.folder import Session
 
-TOKEN_GAINS_FILE = "token_gains.jsonl"
 CONVERSATIONS = 3
 # What a page can show: some ten minutes of talk.
 _MOST_UTTERANCES = 60

@@ -18,7 +18,8 @@ from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits
 from natural_video_llm.models.lean_linear import WEIGHTS
-from natural_video_llm.preprocessing.encoders import Encoder, Execution, make_encoder, parse_encoder
+from natural_video_llm.preprocessing.encoders import Encoder, make_encoder, parse_encoder
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.clock import SessionClock
 
 MAX_CONTEXT_TOKENS = 1024

@@ -18,8 +18,8 @@ from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.sources import Player, camera_frames, file_frames
 from natural_video_llm.inference.status import Status
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.real_time import CAMERA_RATE_HZ, measure_real_time
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.video import read_frames
 
 console = Console(highlight=False)

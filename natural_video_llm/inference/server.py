@@ -42,7 +42,7 @@ from natural_video_llm.inference.serving.rooms import RoomError, rooms_router
 from natural_video_llm.inference.training_api import training_router
 from natural_video_llm.inference.training_jobs import RECIPE, TrainingJobs
 from natural_video_llm.inference.web_api import sessions_router
-from natural_video_llm.preprocessing.encoders import Execution
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.stop_signals import on_stop_signals
 
 _HOUSEKEEPING_S = 5.0

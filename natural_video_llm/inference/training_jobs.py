@@ -12,7 +12,6 @@ RUNS/
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -25,13 +24,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.deletion import REPORT_FILE
+from natural_video_llm.inference.serving.guard import is_plain_name
+from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE, RUN_FILE
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.split import session_groups
 
 RECIPE = Path(__file__).with_name("few_minutes.toml")
 _REQUEST_FILE, _RECIPE_FILE, _LOG_FILE, _SESSIONS = "request.json", "recipe.toml", "log.txt", "sessions"
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _REPLIES = 6
 _NICENESS = 10
 _ENDING_S = 20.0
@@ -166,13 +165,13 @@ class TrainingJobs:
     def folder(self, run_id: str) -> Path | None:
         """The run's folder; None where there is none."""
         folder = self.runs / run_id
-        known = _SAFE_NAME.fullmatch(run_id) and any((folder / f).is_file() for f in ("run.json", _REQUEST_FILE))
+        known = is_plain_name(run_id) and any((folder / f).is_file() for f in (RUN_FILE, _REQUEST_FILE))
         return folder if known else None
 
     def list_runs(self) -> list[Run]:
         """All in the folder, the newest first."""
         busy = self._busy()
-        names = {file.parent.name for file in (*self.runs.glob("*/run.json"), *self.runs.glob(f"*/{_REQUEST_FILE}"))}
+        names = {file.parent.name for file in (*self.runs.glob(f"*/{RUN_FILE}"), *self.runs.glob(f"*/{_REQUEST_FILE}"))}
         found = [_describe(folder, busy) for name in names if (folder := self.folder(name)) is not None]
         return sorted(found, key=lambda run: run.made_s, reverse=True)
 
@@ -196,7 +195,7 @@ class TrainingJobs:
 
     def _check_there(self, sessions: Sequence[str], remedy: str) -> None:
         for name in sessions:
-            if not _SAFE_NAME.fullmatch(name) or not (self._recordings / name / "session.jsonl").is_file():
+            if not is_plain_name(name) or not (self._recordings / name / "session.jsonl").is_file():
                 raise UserError(f"there is no session {name!r} any more; {remedy}")
 
     def _begin(self, folder: Path, request: Request) -> Job:
@@ -313,17 +312,17 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _trained(folder: Path) -> bool:
-    return bool(_read_json(folder / "run.json").get("trained"))
+    return bool(_read_json(folder / RUN_FILE).get("trained"))
 
 
 def _describe(folder: Path, busy: str | None) -> Run:
-    record, request = _read_json(folder / "run.json"), _read_request(folder)
-    verdict = _read_json(folder / "eval.json").get("verdict") or {}
+    record, request = _read_json(folder / RUN_FILE), _read_request(folder)
+    verdict = _read_json(folder / EVAL_FILE).get("verdict") or {}
     trained, report = _trained(folder), (folder / REPORT_FILE).is_file()
     held_out = len(record.get("test", ()))
     asked = len(request.sessions) if request else 0
     unfinished = request is not None and (not trained or (request.hold_out and not report))
-    file = folder / (_REQUEST_FILE if request else "run.json")
+    file = folder / (_REQUEST_FILE if request else RUN_FILE)
     return Run(
         id=folder.name,
         made_s=file.stat().st_mtime,

@@ -1,7 +1,6 @@
 """What the page needs over HTTP: the recorded sessions of this server, to look at, export and delete."""
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.inference.serving.guard import is_plain_name
 from natural_video_llm.sessions.deletion import delete_reports, delete_session, evaluations_of, session_id_of
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session, SessionWriter
@@ -25,7 +25,6 @@ from natural_video_llm.sessions.segments import recover_segments
 from natural_video_llm.sessions.summary import summarise
 
 T = TypeVar("T")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 class SessionSummary(BaseModel):
@@ -97,7 +96,7 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
     refused = gone | {400: {"description": "The request is not valid"}}
 
     def session_path(session_id: str) -> Path:
-        path = folder / session_id if folder is not None and _SAFE_NAME.fullmatch(session_id) else None
+        path = folder / session_id if folder is not None and is_plain_name(session_id) else None
         if path is None or not (path / "session.jsonl").is_file():
             raise HTTPException(404, "There is no such session any more.")
         return path
@@ -119,7 +118,7 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
     @router.get("/{session_id}/video/{name}", responses=gone, response_class=FileResponse)
     def session_video(path: At, name: str) -> FileResponse:
         video = path / "video" / name
-        if not _SAFE_NAME.fullmatch(name) or not video.is_file():
+        if not is_plain_name(name) or not video.is_file():
             raise HTTPException(404, "There is no such video any more.")
         return FileResponse(video, media_type="video/mp4")
 

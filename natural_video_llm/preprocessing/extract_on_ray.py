@@ -22,8 +22,9 @@ from typing import Any
 import cv2
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoder, Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import FailedSegment, Job, Outcome, RunJobs, try_segment
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.ray_cluster import cluster_here, no_ray, prepare_ray, short_folder, stderr_into
 
 LOCAL = "local"

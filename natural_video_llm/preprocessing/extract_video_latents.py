@@ -17,7 +17,8 @@ import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, latents_of, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame, latents_of, make_encoder
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents, save_latents
 from natural_video_llm.sessions.video import read_frames

@@ -22,13 +22,14 @@ import watchfiles
 from natural_video_llm.console import console, emit
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.claim import claim, claim_file
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import (
     LOOK_AGAIN_S,
     ExtractedSegment,
     check_weights,
     in_one_line,
 )
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.preprocessing.watch_workers import WatchWorkers
 from natural_video_llm.sessions.folder import encoder_folder
 from natural_video_llm.sessions.latents import load_latents

@@ -7,8 +7,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.extract_video_latents import ExtractedSegment, extract_in_worker, start_worker
+from natural_video_llm.preprocessing.options import Execution
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -6,11 +6,20 @@ import shutil
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.run_folder import (
+    EVAL_FILE,
+    JUDGE_FILE,
+    RAW_FILE,
+    REPLIES_FILE,
+    REPORT_FILE,
+    RUN_FILE,
+    TOKEN_GAINS_FILE,
+)
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.lock import role_lock
 
-REPORT_FILE = "report.html"
-_EVALUATION_FILES = ("eval.json", "token_gains.jsonl", "replies.jsonl")
+_EVALUATION_FILES = (EVAL_FILE, TOKEN_GAINS_FILE, REPLIES_FILE)
+_OF_REPLIES = (JUDGE_FILE, RAW_FILE)
 # Where a report says whose sessions it shows, ids parted by spaces: in its head.
 _SHOWN = re.compile(r'<meta name="nvllm-sessions" content="([^"]*)">')
 _HEAD_LENGTH = 65_536
@@ -55,7 +64,7 @@ def delete_session(path: Path) -> None:
 def runs_trained_on(session_id: str, runs: Path) -> list[tuple[Path, str]]:
     """(run folder, "train" or "test") for each run below `runs` whose run.json names the session."""
     found = []
-    for file in sorted(runs.rglob("run.json")):
+    for file in sorted(runs.rglob(RUN_FILE)):
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             found += [(file.parent, part) for part in ("train", "test") if session_id in record.get(part, [])]
@@ -84,7 +93,9 @@ def delete_reports(session_id: str, runs: Path) -> list[Path]:
 
 
 def evaluations_of(session_id: str, runs: Path) -> list[Path]:
-    """The files of an evaluation below `runs` that name the session, beside which they keep words of it."""
+    """The files of an evaluation below `runs` that keep words of the session: those that name it, and what a judge
+    said of replies in it."""
     name = json.dumps(session_id).encode()
-    files = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind)]
-    return sorted(file for file in files if name in file.read_bytes())
+    naming = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind) if name in file.read_bytes()]
+    judged = [file.with_name(kind) for file in naming if file.name == REPLIES_FILE for kind in _OF_REPLIES]
+    return sorted({*naming, *filter(Path.is_file, judged)})

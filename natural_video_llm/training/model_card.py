@@ -16,10 +16,11 @@ from transformers.utils import cached_file
 
 from natural_video_llm import assets
 from natural_video_llm.models.fusion_transformer import FusionConfig, read_config
+from natural_video_llm.run_folder import RUN_FILE
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session
 
-CARD_FILE, RUN_FILE = "README.md", "run.json"
+CARD_FILE = "README.md"
 _KNOWN_BASES = {assets.DEFAULT_LLM: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 _LICENCE = re.compile(r"---\n(?:(?!---).*\n)*?license: *[\"']?([A-Za-z0-9.+-]+)[\"']? *\n")
 _GENERATED = "generated from a public-domain portrait; nobody was filmed"

@@ -27,6 +27,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
 from natural_video_llm.preprocessing.encoders import parse_encoder
+from natural_video_llm.run_folder import RUN_FILE
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.sessions.split import fold_sessions, split_sessions
@@ -39,13 +40,13 @@ from natural_video_llm.training.dataset import (
 )
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
-from natural_video_llm.training.model_card import RUN_FILE, data_facts, write_card
+from natural_video_llm.training.model_card import data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
 
-__all__ = ["RUN_FILE", "Progress", "Report", "train"]
+__all__ = ["Progress", "Report", "train"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

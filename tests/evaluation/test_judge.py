@@ -11,7 +11,6 @@ from judged_replies import TEXTS, make_replies, make_run
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.judge import (
-    RAW_FILE,
     Judgement,
     agreement,
     estimate_cost,
@@ -21,6 +20,7 @@ from natural_video_llm.evaluation.judge import (
 from natural_video_llm.evaluation.judging.answers import Asker, Price
 from natural_video_llm.evaluation.judging.clients import Judge, JudgeAddress
 from natural_video_llm.evaluation.reply_records import read_replies
+from natural_video_llm.run_folder import RAW_FILE
 
 pytest.importorskip("openai", reason="the judge extra is not installed")
 

@@ -11,8 +11,9 @@ import pytest
 from judged_replies import TEXTS, make_replies, make_run
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.evaluation.judge import RATINGS_FILE, Scenes, pairs_of
+from natural_video_llm.evaluation.judge import Scenes, pairs_of
 from natural_video_llm.evaluation.rate import blind_order, note_agreement, rate_pairs, read_ratings
+from natural_video_llm.run_folder import RATINGS_FILE
 
 PAIRS = pairs_of(make_replies())
 

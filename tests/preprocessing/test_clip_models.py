@@ -26,9 +26,10 @@ from transformers import (
 )
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame, make_encoder
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
 PICTURES = {"timesformer": 8, "videomae": 4, "vjepa2": 6}

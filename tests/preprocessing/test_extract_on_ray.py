@@ -13,8 +13,9 @@ from extracting import ENCODER, ENVIRONMENT, Extracting, assert_gone, claimed, f
 from test_extract_again import assert_all_but_two, break_two
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.extract_on_ray import segments_on_ray
+from natural_video_llm.preprocessing.options import Execution
 
 pytest.importorskip("ray", reason="needs the extra scale")
 

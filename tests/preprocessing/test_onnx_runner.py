@@ -13,9 +13,10 @@ from torch import nn
 from transformers import ViTConfig, ViTModel
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, make_encoder
 from natural_video_llm.preprocessing.encoders.real_time import portrait_frames
 from natural_video_llm.preprocessing.encoders.runner import Runner, make_runner
+from natural_video_llm.preprocessing.options import Execution
 
 ONNX = Execution(onnx=True, device="cpu")
 SIDE_PX = 32

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, VideoMAEForP
 from natural_video_llm import cli_pretrain
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing import pretrain_encoder
-from natural_video_llm.preprocessing.encoders import Execution, make_encoder
+from natural_video_llm.preprocessing.encoders import make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import encode_segment
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.preprocessing.pretrain_encoder import PretrainProgress, pretrain
 from natural_video_llm.preprocessing.pretrain_options import PretrainOptions
 from natural_video_llm.sessions.folder import find_sessions

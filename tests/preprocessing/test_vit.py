@@ -28,9 +28,10 @@ from transformers import (
 )
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame, make_encoder
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
+from natural_video_llm.preprocessing.options import Execution
 
 FAMILIES = sorted(PICTURE_MODELS)
 NO_FACE = range(12, 17)

@@ -13,8 +13,9 @@ from torch import nn
 from torchvision.models import video
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Execution, Frame, make_encoder
+from natural_video_llm.preprocessing.encoders import Encoded, Encoder, Frame, make_encoder
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
+from natural_video_llm.preprocessing.options import Execution
 
 MAKERS = {"r3d-18": video.r3d_18, "mc3-18": video.mc3_18, "r2plus1d-18": video.r2plus1d_18}
 SUFFIXES = {"r3d-18": ".pt", "mc3-18": ".pth", "r2plus1d-18": ".safetensors"}

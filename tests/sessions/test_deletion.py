@@ -96,7 +96,9 @@ def test_evaluations_that_keep_its_words_are_named(tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text(json.dumps({"timeline": [{"session_id": "one"}]}))
     (tmp_path / "token_gains.jsonl").write_text('{"session_id": "one"}\n{"session_id": "two"}\n')
     (tmp_path / "replies.jsonl").write_text('{"session_id":"one","reply":"Oh."}\n')
-    names = ("eval.json", "replies.jsonl", "token_gains.jsonl")
+    (tmp_path / "judge_raw.jsonl").write_text('{"answer": "Her smile is met."}\n')
+    (tmp_path / "ratings.jsonl").write_text('{"pair": "5e88", "choice": 1}\n')
+    names = ("eval.json", "judge_raw.jsonl", "replies.jsonl", "token_gains.jsonl")
     assert evaluations_of("one", tmp_path) == [tmp_path / name for name in names]
     assert evaluations_of("two", tmp_path) == [tmp_path / "token_gains.jsonl"]
     assert evaluations_of("on", tmp_path) == []

@@ -18,7 +18,6 @@ from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.inference.conversation import Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.preprocessing.align_text_video import align_session
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.face_landmarks import (
     LEFT_EYE_OUTER,
     POINTS,
@@ -26,6 +25,7 @@ from natural_video_llm.preprocessing.encoders.face_landmarks import (
     FaceLandmarker,
 )
 from natural_video_llm.preprocessing.extract_video_latents import extract
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.training.options import TrainOptions

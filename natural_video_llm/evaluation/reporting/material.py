@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.evaluation.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
+from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, session_folders
-from natural_video_llm.training.model_card import RUN_FILE
 
 
 @dataclass

@@ -14,7 +14,7 @@ from natural_video_llm.assets import file_sha256
 from natural_video_llm.evaluation.reporting import charts
 from natural_video_llm.evaluation.reporting.figures import count, is_number, number, share
 from natural_video_llm.evaluation.reporting.material import Material, part_of, readable_lines
-from natural_video_llm.evaluation.run_folder import EVAL_FILE
+from natural_video_llm.run_folder import EVAL_FILE
 from natural_video_llm.training.model_card import base_name
 from natural_video_llm.training.options import TrainOptions
 

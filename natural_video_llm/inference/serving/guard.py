@@ -1,5 +1,6 @@
 """Who may talk to the server: whoever has the token, and no page of another site."""
 
+import re
 import secrets
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ POLICY = (
     "img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
@@ -32,6 +34,11 @@ def is_local(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether `name`, which a client gave, stands for a file or folder right below where it is looked for."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 class TokenGuard:

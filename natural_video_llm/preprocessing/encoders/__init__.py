@@ -8,6 +8,7 @@ import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.latents import Latents
 
 # (capture time in seconds, rgb [H, W, 3] uint8)
@@ -89,21 +90,6 @@ def latents_of(encoder: Encoder, parts: Sequence[Encoded]) -> Latents:
         encoder.units,
         crowded=int((found.faces > 1).sum()),
     )
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How an encoder runs; latents depend on it by rounding only.
-
-    Args:
-        device: a PyTorch device; None for the best one here.
-        dtype: float32, bfloat16 or float16.
-        onnx: run by ONNX Runtime in PyTorch's place.
-    """
-
-    device: str | None = None
-    dtype: str = "float32"
-    onnx: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from torch import nn
 
 from natural_video_llm.assets import face_landmarker_file, file_sha256, text_sha256
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Encoded, Execution, Frame
+from natural_video_llm.preprocessing.encoders import Encoded, Frame
 from natural_video_llm.preprocessing.encoders.clip_window import Clip, ClipWindow
 from natural_video_llm.preprocessing.encoders.face_crop import FaceCropper
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.runner import make_runner, to_float16
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+from natural_video_llm.preprocessing.options import Execution
 
 # The options of every clip encoder with their defaults are in `encoders._KINDS`; this stands for the net's own number.
 FRAMES_OF_MODEL = "model"

@@ -12,11 +12,11 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.clip_encoder import ClipEncoder, ClipNet, pictures_per_clip
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.pretrained import load_vision_model
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+from natural_video_llm.preprocessing.options import Execution
 
 
 @dataclass(frozen=True)

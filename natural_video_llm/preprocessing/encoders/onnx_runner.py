@@ -17,8 +17,8 @@ from natural_video_llm.assets import cache_dir, in_cache, text_sha256
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.preprocessing.claim import claim
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.runner import Runner, checked_finite
+from natural_video_llm.preprocessing.options import Execution
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # How far results may be from PyTorch's in float32, relative to the largest number of a latent.

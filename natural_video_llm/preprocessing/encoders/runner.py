@@ -8,7 +8,7 @@ from torch import nn
 
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
-from natural_video_llm.preprocessing.encoders import Execution
+from natural_video_llm.preprocessing.options import Execution
 
 # float32 [n, …] → float32 [n, size]
 Runner = Callable[[np.ndarray], np.ndarray]

@@ -13,10 +13,10 @@ from torch import nn
 
 from natural_video_llm.assets import file_sha256
 from natural_video_llm.errors import UserError, first_line
-from natural_video_llm.preprocessing.encoders import Execution
 from natural_video_llm.preprocessing.encoders.clip_encoder import ClipEncoder, ClipNet, pictures_per_clip
 from natural_video_llm.preprocessing.encoders.picture_rules import PictureRules
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
+from natural_video_llm.preprocessing.options import Execution
 
 # Of torchvision's Kinetics weights.
 TRAINED_FRAMES = 16

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type Job, type ModelState, type Run, type TrainingState } from "../api";
+import { Notice } from "./Notice";
 
 const LOOK_EVERY_MS = 1000;
 
@@ -37,11 +38,7 @@ export function Models() {
   return (
     <main id="main" className="sheet wide">
       <h1>Models</h1>
-      {error && (
-        <p className="notice" role="alert">
-          {error}
-        </p>
-      )}
+      <Notice>{error}</Notice>
       {model && (
         <p>
           New conversations use <strong>{model.model}</strong>. One that goes on keeps the model with which it began.{" "}
@@ -136,9 +133,9 @@ const STAGES: Record<Job["stage"], string> = {
 function Progress({ job, onStop }: { job: Job; onStop: () => void }) {
   if (job.standing === "failed")
     return (
-      <p className="notice" role="alert">
+      <Notice>
         {job.run}: {job.error}
-      </p>
+      </Notice>
     );
   if (job.standing === "done") return <p role="status">{job.run} is ready.</p>;
   if (job.standing === "stopped") return <p role="status">{job.run} was stopped; it can go on where it was.</p>;

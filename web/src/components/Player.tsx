@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { api, type SessionDetails } from "../api";
 import { nowS } from "../clock";
+import { Notice } from "./Notice";
 
 const TICK_MS = 60;
 
@@ -11,13 +12,7 @@ export function Player({ id }: { id: string }) {
   useEffect(() => {
     api.session(id).then(setSession, (failure: Error) => setError(failure.message));
   }, [id]);
-  if (error) {
-    return (
-      <p className="notice" role="alert">
-        {error}
-      </p>
-    );
-  }
+  if (error) return <Notice>{error}</Notice>;
   return session ? <Playing session={session} /> : <p>Loading …</p>;
 }
 

@@ -4,6 +4,7 @@ import type { Keep } from "../protocol";
 import type { Seeing } from "../storage";
 import type { Realtime } from "../useRealtime";
 import { Dialog } from "./Dialog";
+import { Notice } from "./Notice";
 
 /** What a person agrees to by pressing the button; it is written into the recording. */
 const CONSENT: Record<Keep, string> = {
@@ -99,11 +100,7 @@ export function EndedRecording({ realtime }: { realtime: Realtime }) {
     <Dialog title="What is to become of the recording?" onClose={realtime.recordingSettled}>
       <p>It is kept as “{id}” on the server. You can look at it, export it or delete it later, too.</p>
       {working && <p role="status">{working}</p>}
-      {error && (
-        <p className="notice" role="alert">
-          {error}
-        </p>
-      )}
+      <Notice>{error}</Notice>
       <p className="row end">
         <button
           type="button"

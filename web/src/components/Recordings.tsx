@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type SessionList, type SessionSummary } from "../api";
 import { Dialog } from "./Dialog";
+import { Notice } from "./Notice";
 import { Player } from "./Player";
 import { TrainOn } from "./TrainOn";
 
@@ -28,11 +29,7 @@ export function Recordings() {
   return (
     <main id="main" className="sheet wide">
       <h1>Recordings</h1>
-      {error && (
-        <p className="notice" role="alert">
-          {error}
-        </p>
-      )}
+      <Notice>{error}</Notice>
       {list && list.sessions.length === 0 && (
         <p>
           {list.recording

@@ -2,6 +2,7 @@ import { useState } from "react";
 import { withToken } from "../access";
 import { api } from "../api";
 import type { Realtime } from "../useRealtime";
+import { Notice } from "./Notice";
 
 /** Which model answers; another conversation with it, or with a person. */
 export function NewConversation({ realtime }: { realtime: Realtime }) {
@@ -26,11 +27,7 @@ export function NewConversation({ realtime }: { realtime: Realtime }) {
           Invite a second person
         </button>
       </p>
-      {error && (
-        <p className="notice" role="alert">
-          {error}
-        </p>
-      )}
+      <Notice>{error}</Notice>
     </div>
   );
 }

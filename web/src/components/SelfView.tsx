@@ -1,6 +1,7 @@
 import { useState } from "react";
 import type { Camera } from "../face/useCamera";
 import type { Seeing } from "../storage";
+import { Notice } from "./Notice";
 
 interface Props {
   seeing: Seeing;
@@ -39,10 +40,10 @@ export function SelfView({ seeing, camera, unread, onChange }: Props) {
         </div>
       )}
       {unread && (
-        <p className="notice" role="alert">
+        <Notice>
           This model does not read {seeing === "video" ? "pictures" : "face points"}. Press “Change” to choose{" "}
           {seeing === "video" ? "face points" : "video"}.
-        </p>
+        </Notice>
       )}
       <p className="row small">
         <span className="sent">{SENT[seeing]}</span>

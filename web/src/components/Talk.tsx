@@ -5,6 +5,7 @@ import { useRealtime } from "../useRealtime";
 import { Composer } from "./Composer";
 import { Delays } from "./Delays";
 import { Messages } from "./Messages";
+import { Notice } from "./Notice";
 import { EndedRecording, RecordControl } from "./Recording";
 import { NewConversation, RoomPanel } from "./Room";
 import { SelfView } from "./SelfView";
@@ -52,12 +53,12 @@ export function Talk({ seeing, room, onChange }: Props) {
         )}
         <Messages conversation={conversation} inRoom={room !== null} />
         {conversation.error && (
-          <p className="notice" role="alert">
+          <Notice>
             {conversation.error}{" "}
             <button type="button" className="plain" onClick={realtime.dismissError}>
               Dismiss
             </button>
-          </p>
+          </Notice>
         )}
         <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} open={link === "open"} />
       </section>

@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { api, type SessionSummary } from "../api";
+import { Notice } from "./Notice";
 
 /** Starts a run on chosen sessions, and says what can be known from so many. */
 export function TrainOn({ sessions }: { sessions: SessionSummary[] }) {
@@ -43,11 +44,7 @@ export function TrainOn({ sessions }: { sessions: SessionSummary[] }) {
           {count === 0 ? "Train" : `Train on ${count} ${count === 1 ? "recording" : "recordings"}`}
         </button>
       </p>
-      {error && (
-        <p className="notice" role="alert">
-          {error}
-        </p>
-      )}
+      <Notice>{error}</Notice>
     </section>
   );
 }
