@@ -10,23 +10,25 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # What the modules of a folder may import of the house, beside their own folder.
 ALLOWED = {
-    "sessions": {"errors"},
+    "sessions": {"errors", "run_folder"},
     "models": set(),
     "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "stop_signals", "workers"},
     "preprocessing": {"sessions", "assets", "errors", "console", "device", "ray_cluster", "tokenization", "workers"},
     "training": {
         *("sessions", "models", "preprocessing.encoders"),
-        *("assets", "checkpoint", "console", "device", "errors", "tokenization"),
+        *("assets", "checkpoint", "console", "device", "errors", "run_folder", "tokenization"),
     },
     "evaluation": {
         *("sessions", "models", "training", "preprocessing.encoders"),
-        *("assets", "checkpoint", "console", "device", "errors", "tokenization"),
+        *("assets", "checkpoint", "console", "device", "errors", "run_folder", "tokenization"),
     },
     "inference": {
-        *("sessions", "models", "preprocessing.encoders"),
-        *("assets", "checkpoint", "console", "device", "errors", "ray_cluster", "stop_signals", "tokenization"),
+        *("sessions", "models", "preprocessing.encoders", "preprocessing.options"),
+        *("assets", "checkpoint", "console", "device", "errors", "ray_cluster", "run_folder"),
+        *("stop_signals", "tokenization"),
     },
     "errors": set(),
+    "run_folder": set(),
     "console": set(),
     "device": set(),
     "tokenization": set(),
@@ -34,8 +36,8 @@ ALLOWED = {
     "ray_cluster": {"errors"},
     "workers": set(),
     "assets": {"errors"},
-    "doctor": {"assets", "capture", "device", "errors", "preprocessing.encoders"},
-    "export": {"checkpoint", "errors", "models", "training"},
+    "doctor": {"assets", "capture", "device", "errors", "preprocessing.encoders", "preprocessing.options"},
+    "export": {"checkpoint", "errors", "models", "run_folder", "training"},
     "checkpoint": {"assets", "device", "errors", "models", "tokenization"},
 }
 
