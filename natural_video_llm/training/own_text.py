@@ -10,9 +10,10 @@ from torch import Tensor
 
 from natural_video_llm.models.face import SeenFace
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.loss import next_token_loss
+from natural_video_llm.models.loss import token_log_probs
 
 _TEXTS, _LENGTH = 96, 40
+_CONVERSATIONS = 4  # to one such text in a step; with a text for each, half of a step's time went into it
 
 
 class OwnText:
@@ -27,8 +28,8 @@ class OwnText:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def loss(self, rows: list[int], seen: SeenFace, ends_s: Tensor) -> Tensor:
-        """Sum of the texts' mean losses in nats a token.
+    def losses(self, rows: Tensor, seen: SeenFace, ends_s: Tensor) -> Tensor:
+        """The texts' mean losses in nats a token [rows].
 
         Args:
             rows: numbers of texts.
@@ -39,7 +40,23 @@ class OwnText:
         times = ends_s[:, None] + self._model.config.window_s * share
         hidden = None if self._hidden is None else self._hidden[rows]
         out = self._model(ids[:, :-1], times, seen, text_hidden=hidden)
-        return next_token_loss(out.logits.flatten(0, 1), ids[:, 1:].flatten(), ids.shape[1] - 1)
+        return -token_log_probs(out.logits.flatten(0, 1), ids[:, 1:].flatten()).unflatten(0, (len(rows), -1)).mean(1)
+
+
+def texts_of_step(size: int) -> int:
+    """How many texts a step over `size` conversations takes."""
+    return -(-size // _CONVERSATIONS)
+
+
+def faces_of_step(step: int, size: int, rank: int, processes: int) -> list[tuple[int, int]]:
+    """Under which of this process's faces the texts of a step are put: [(place among its faces, which text), ...].
+
+    The faces of all processes take turns over the steps. Each process has as many as any other, for all run the LLM
+    together where its weights are parted; a text past `texts_of_step` is one too many and counts nothing.
+    """
+    texts = texts_of_step(size)
+    turns = {i: (i * processes + rank - step * texts) % size for i in range(size // processes)}
+    return sorted(turns.items(), key=lambda turn: turn[1])[: -(-texts // processes)]
 
 
 @torch.no_grad()

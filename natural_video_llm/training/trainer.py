@@ -25,7 +25,7 @@ from natural_video_llm.training.checkpoints import Checkpoint, Position, Standin
 from natural_video_llm.training.dataset import Batch, Example, FaceTrack, batch_at, collate, collate_faces, no_face
 from natural_video_llm.training.metrics import Log
 from natural_video_llm.training.optimiser import fitting_optimiser, matching_optimiser, warm_up_and_decay
-from natural_video_llm.training.own_text import OwnText
+from natural_video_llm.training.own_text import OwnText, faces_of_step, texts_of_step
 from natural_video_llm.training.read_texts import ReadTexts
 from natural_video_llm.training.setting import Progress, Setting
 
@@ -250,16 +250,18 @@ class Trainer:
     def _keep_own_text(
         self, own_text: OwnText, mine: list[tuple[int, Example]], batch: Batch, seen: SeenFace, step: int
     ) -> Tensor:
-        """A text of the LLM's own under the face of each place of the batch; their mean loss in nats."""
-        size = len(mine) * self._processes.count
-        texts = [(step * size + place) % len(own_text) for place, _ in mine]
-        ends_s, weight = batch.query_times.amax(1), self.options.own_text_weight
+        """Texts of the LLM's own under some faces of the batch; their mean loss in nats."""
+        processes, weight = self._processes, self.options.own_text_weight
+        size = len(mine) * processes.count
+        count = texts_of_step(size)
+        chosen = faces_of_step(step, size, processes.rank, processes.count)
         total = torch.zeros((), device=self._device)
-        for first, last in _cut(len(mine), self.options.micro_batch_size):
-            face = SeenFace(seen.encodings[first:last], seen.times[first:last], seen.present[first:last])
+        for first, last in _cut(len(chosen), self.options.micro_batch_size):
+            places, texts = (torch.tensor(part, device=self._device) for part in zip(*chosen[first:last], strict=True))
             with autocast(self._device, self._setting.dtype):
-                loss = own_text.loss(texts[first:last], face, ends_s[first:last])
-            total += self._backward(weight * loss / size) / weight
+                numbers = (step * count + texts) % len(own_text)
+                losses = own_text.losses(numbers, seen.rows(places), batch.query_times[places].amax(1))
+            total += self._backward(weight * (losses * (texts < count)).sum() / count) / weight
         return total
 
     def _losses(

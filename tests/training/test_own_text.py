@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM
-from natural_video_llm.training.own_text import OwnText, sample_text
+from natural_video_llm.training.own_text import OwnText, faces_of_step, sample_text, texts_of_step
 
 
 @pytest.fixture
@@ -40,10 +40,12 @@ def test_text_read_once_costs_the_same_bits(model: NaturalVideoLLM) -> None:
         model.temporal_encoder.basis.directions.normal_()
         seen, ends_s = model.encode(some_face(2)), torch.tensor([2.0, 2.9], dtype=torch.float64)
         read, unread = OwnText(model, 0, is_read=True), OwnText(model, 0, is_read=False)
-        assert float(read.loss([0, 3], seen, ends_s)) == pytest.approx(float(unread.loss([0, 3], seen, ends_s)))
-        assert float(read.loss([0, 3], seen, ends_s)) != pytest.approx(
-            float(read.loss([0, 3], model.encode(Face.absent(2, 8)), ends_s))
-        )
+        losses = read.losses(torch.tensor([0, 3]), seen, ends_s)
+        assert losses.shape == (2,)
+        torch.testing.assert_close(losses, unread.losses(torch.tensor([0, 3]), seen, ends_s))
+        torch.testing.assert_close(losses[1:], read.losses(torch.tensor([3]), seen.rows(torch.tensor([1])), ends_s[1:]))
+        unseen = read.losses(torch.tensor([0, 3]), model.encode(Face.absent(2, 8)), ends_s)
+        assert (losses - unseen).abs().min() > 1e-4
 
 
 def test_training_on_it_brings_the_adapted_model_back_to_the_base(model: NaturalVideoLLM) -> None:
@@ -65,6 +67,19 @@ def test_training_on_it_brings_the_adapted_model_back_to_the_base(model: Natural
     before = apart()
     for step in range(15):
         optimiser.zero_grad()
-        own.loss([step * 6 + row for row in range(6)], model.encode(face), ends_s).backward()
+        own.losses(torch.arange(6) + 6 * step, model.encode(face), ends_s).sum().backward()
         optimiser.step()
     assert apart() < before / 2
+
+
+@pytest.mark.parametrize(("size", "processes"), [(16, 1), (16, 2), (12, 2), (12, 3), (1, 1), (6, 3), (9, 3)])
+def test_processes_share_a_steps_texts_and_faces_take_turns(size: int, processes: int) -> None:
+    count, seen = texts_of_step(size), set()
+    for step in range(size):
+        shares = [faces_of_step(step, size, rank, processes) for rank in range(processes)]
+        assert len({len(share) for share in shares}) == 1, "a process would wait for the others for ever"
+        counted = [(r + processes * i, text) for r, part in enumerate(shares) for i, text in part if text < count]
+        assert sorted(text for _, text in counted) == list(range(count))
+        assert sorted(counted) == sorted(faces_of_step(step, size, 0, 1))
+        seen |= {place for place, _ in counted}
+    assert seen == set(range(size))
