@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from fake_camera import real_face
+from fake_camera import real_face, sample_face
 from page_server import BUILT, REAL_FACE, Server, node
 
 from natural_video_llm.assets import STARTER
@@ -103,29 +104,48 @@ class SeenTwice:
     size_px: tuple[int, int]
 
 
-@pytest.fixture(scope="module")
-def seen_twice(
-    chromium: str, server: Server, face_task_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> SeenTwice:
-    frames = list(real_face(REAL_FACE, 60))[::6]
-    files = [tmp_path_factory.mktemp("pictures") / f"{number}.png" for number in range(len(frames))]
+def found_by_browser(frames: list[np.ndarray], folder: Path, chromium: str, server: Server) -> list[dict]:
+    files = [folder / f"{number}.png" for number in range(len(frames))]
     for file, rgb in zip(files, frames, strict=True):
         cv2.imwrite(str(file), rgb[..., ::-1])
     (worker,) = BUILT.glob("app/faceWorker-*.js")
     made = node("geometry.mjs", server.address, chromium, f"/app/{worker.name}", *files)
     assert made.returncode == 0, made.stderr
+    return json.loads(made.stdout)
+
+
+@pytest.fixture(scope="module", params=["webcam", "sample"])
+def seen_twice(
+    request: pytest.FixtureRequest, chromium: str, server: Server, face_task_file: Path, tmp_path_factory: Any
+) -> SeenTwice:
+    if request.param == "webcam":
+        frames = list(real_face(REAL_FACE, 60))[::6]
+    else:
+        frames = list(sample_face(face_task_file, "smile_comes"))[:60:6]
+    found = found_by_browser(frames, tmp_path_factory.mktemp("pictures"), chromium, server)
     landmarker = FaceLandmarker(face_task_file)
     own = [face.points for n, rgb in enumerate(frames) if (face := landmarker(rgb, n / 15)) is not None]
-    found = np.reshape(json.loads(made.stdout), (len(frames), POINTS, 3))
+    browser = np.reshape([one["points"] for one in found], (len(frames), POINTS, 3))
     height_px, width_px = frames[0].shape[:2]
-    return SeenTwice(found, np.stack(own), (width_px, height_px))
+    return SeenTwice(browser, np.stack(own), (width_px, height_px))
 
 
 def test_browser_and_server_see_the_same_face(seen_twice: SeenTwice) -> None:
     """Mean over frames and points, in distances between the eyes' outer corners."""
     eyes = np.linalg.norm(seen_twice.server[:, LEFT_EYE_OUTER] - seen_twice.server[:, RIGHT_EYE_OUTER], axis=-1)
     apart = np.linalg.norm(seen_twice.browser - seen_twice.server, axis=-1).mean(axis=-1)
-    assert np.mean(apart / eyes) < 0.015
+    assert np.mean(apart / eyes) < 0.01
+
+
+def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> None:
+    """Every second; who is followed is followed on, and nobody is nobody."""
+    face = next(iter(real_face(REAL_FACE, 1)))
+    black = np.zeros_like(face)
+    one, two, none = (np.concatenate(pair, axis=1) for pair in ((face, black), (face, face), (black, black)))
+    frames = [one, *16 * [two], none, two]
+    found = found_by_browser(frames, tmp_path, chromium, server)
+    assert [picture["faces"] for picture in found] == 15 * [1] + 2 * [2] + [0, 2]
+    assert [picture["points"] is None for picture in found] == 17 * [False] + [True, False]
 
 
 @pytest.mark.parametrize("message", ["I lost my keys", "I got a new job"])

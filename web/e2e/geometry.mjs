@@ -1,6 +1,6 @@
 /**
- * The points that the page's own worker finds in pictures, printed as JSON: one list of 478 * 3 numbers a picture, null
- * where it finds nobody.
+ * What the page's own worker finds in pictures, printed as JSON: for each the number of faces, and the points as one list
+ * of 478 * 3 numbers, null where it finds nobody.
  *
  *   node geometry.mjs ADDRESS CHROMIUM WORKER PICTURE.png …
  */
@@ -12,7 +12,7 @@ const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] }
 const page = await browser.newPage();
 await page.goto(address);
 const pictures = await Promise.all(files.map(async (file) => (await readFile(file)).toString("base64")));
-const points = await page.evaluate(
+const found = await page.evaluate(
   async ({ worker, pictures }) => {
     const face = new Worker(worker);
     const next = () =>
@@ -28,11 +28,11 @@ const points = await page.evaluate(
       const answer = next();
       face.postMessage({ type: "picture", picture: bitmap, timeS: 1 + index / 15 }, [bitmap]);
       const { face: geometry } = await answer;
-      found.push(geometry.points && Array.from(geometry.points));
+      found.push({ faces: geometry.faces, points: geometry.points && Array.from(geometry.points) });
     }
     return found;
   },
   { worker, pictures },
 );
-console.log(JSON.stringify(points));
+console.log(JSON.stringify(found));
 await browser.close();

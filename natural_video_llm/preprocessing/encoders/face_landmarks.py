@@ -2,7 +2,9 @@
 
 Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range
 detector (Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
-arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed.
+arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed. Pictures are sampled as
+MediaPipe samples them on a CPU, so that what its FaceLandmarker finds in a browser can take the place of what is found
+here.
 """
 
 import math
@@ -27,6 +29,7 @@ _MIN_SCORE = 0.5
 _MAX_OVERLAP = 0.3
 _REGION_SCALE = 1.5
 _COUNT_EVERY_S = 1.0
+_WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True)
@@ -115,14 +118,11 @@ class FaceLandmarker:
     def _detect(self, rgb: np.ndarray) -> tuple[_Region | None, int]:
         """Region of the largest face, and how many faces there are."""
         height, width = rgb.shape[:2]
-        scale = _DETECTOR_SIDE_PX / max(height, width)
-        small = cv2.resize(
-            rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
-        )
-        top, left = (_DETECTOR_SIDE_PX - small.shape[0]) // 2, (_DETECTOR_SIDE_PX - small.shape[1]) // 2
-        canvas = np.full((_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX, 3), -1.0, dtype=np.float32)
-        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
-
+        step = max(height, width) / _DETECTOR_SIDE_PX
+        corner = np.array([width, height]) / 2 - step * _DETECTOR_SIDE_PX / 2
+        to_picture = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
+        small = cv2.warpAffine(rgb, to_picture, (_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX), flags=_WARP)
+        canvas = small / np.float32(127.5) - 1
         raw_boxes, raw_scores = self._detector(canvas)
         boxes = raw_boxes.reshape(-1, 8, 2).astype(np.float64)
         boxes[:, [0, 2, 3, 4, 5, 6, 7]] += self._anchors[:, None]
@@ -131,8 +131,8 @@ class FaceLandmarker:
             return None, 0
         centre, size, right_eye, left_eye = max(faces, key=lambda face: np.prod(face[1]))[:4]
         region = _Region(
-            centre_px=(centre - (left, top)) / scale,
-            side_px=_REGION_SCALE * float(size.max()) / scale,
+            centre_px=centre * step + corner,
+            side_px=_REGION_SCALE * float(size.max()) * step,
             angle=_angle(right_eye, left_eye),
         )
         return region, len(faces)
@@ -202,27 +202,26 @@ def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _cut_out(rgb: np.ndarray, region: _Region, to_picture: np.ndarray) -> np.ndarray:
-    """[256, 256, 3] uint8: the region turned upright, black where it leaves the picture."""
+    """[256, 256, 3] uint8: the region turned upright; where it leaves the picture, the edge goes on."""
     corner = np.maximum(region.centre_px - 0.75 * region.side_px, 0).astype(int)
     left, top = np.minimum(corner, (rgb.shape[1] - 1, rgb.shape[0] - 1)).tolist()
     extent = math.ceil(1.5 * region.side_px) + 1
     # OpenCV warps four channels three times as fast as three.
     near = cv2.cvtColor(rgb[top : top + extent, left : left + extent], cv2.COLOR_RGB2RGBA)
     to_near = to_picture - [[0, 0, left], [0, 0, top]]
-    crop = cv2.warpAffine(near, to_near, (_MESH_SIDE_PX, _MESH_SIDE_PX), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    side = (_MESH_SIDE_PX, _MESH_SIDE_PX)
+    crop = cv2.warpAffine(near, to_near, side, flags=_WARP, borderMode=cv2.BORDER_REPLICATE)
     return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
 
 
 def _region_of(points: np.ndarray) -> _Region:
-    """Where to look in the next frame: the square around the points, turned with the eyes, and then some."""
+    """Where to look in the next frame: the square around the points, then turned with the eyes, and then some."""
     flat = points[:, :2].astype(np.float64)
-    angle = _angle(flat[RIGHT_EYE_OUTER], flat[LEFT_EYE_OUTER])
-    upright = _turn(-angle) @ flat.T
-    low, high = upright.min(axis=1), upright.max(axis=1)
+    low, high = flat.min(axis=0), flat.max(axis=0)
     return _Region(
-        centre_px=_turn(angle) @ ((low + high) / 2),
+        centre_px=(low + high) / 2,
         side_px=_REGION_SCALE * float((high - low).max()),
-        angle=angle,
+        angle=_angle(flat[RIGHT_EYE_OUTER], flat[LEFT_EYE_OUTER]),
     )
 
 

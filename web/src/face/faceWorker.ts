@@ -13,17 +13,30 @@ interface WorkerScope {
 
 const scope = self as unknown as WorkerScope;
 
-// Two faces: one alone would be smoothed over time, which the server's own landmarker does not do either.
-const opening = FaceLandmarker.createFromOptions(
-  { wasmLoaderPath: "/wasm/vision_wasm_internal.js", wasmBinaryPath: "/wasm/vision_wasm_internal.wasm" },
-  {
-    baseOptions: { modelAssetPath: "/assets/face_landmarker.task", delegate: "CPU" },
-    runningMode: "VIDEO",
-    numFaces: 2,
-    outputFaceBlendshapes: false,
-    outputFacialTransformationMatrixes: false,
-  },
-);
+const COUNT_EVERY_S = 1;
+/**
+ * MediaPipe smooths a single face over time, the less the longer its last picture is ago. The server's landmarker does
+ * not smooth, so here every picture comes hours after the one before.
+ */
+const STRETCH = 10_000;
+
+// One that follows the largest face from its own points, as the server does: asked for two, MediaPipe would look for
+// the face anew in every picture. And one that counts.
+const opening = Promise.all([openLandmarker("VIDEO", 1), openLandmarker("IMAGE", 4)]);
+let counted = { atS: -Infinity, faces: 0 };
+
+function openLandmarker(runningMode: "VIDEO" | "IMAGE", numFaces: number): Promise<FaceLandmarker> {
+  return FaceLandmarker.createFromOptions(
+    { wasmLoaderPath: "/wasm/vision_wasm_internal.js", wasmBinaryPath: "/wasm/vision_wasm_internal.wasm" },
+    {
+      baseOptions: { modelAssetPath: "/assets/face_landmarker.task", delegate: "CPU" },
+      runningMode,
+      numFaces,
+      outputFaceBlendshapes: false,
+      outputFacialTransformationMatrixes: false,
+    },
+  );
+}
 
 const OUTLINE = [
   FaceLandmarker.FACE_LANDMARKS_FACE_OVAL,
@@ -40,36 +53,22 @@ opening.then(
 );
 
 scope.onmessage = async ({ data }) => {
-  const landmarker = await opening;
+  const [follower, counter] = await opening;
   const startedMs = performance.now();
   const { width, height } = data.picture;
-  const { faceLandmarks } = landmarker.detectForVideo(data.picture, data.timeS * 1000);
+  const [landmarks] = follower.detectForVideo(data.picture, data.timeS * 1000 * STRETCH).faceLandmarks;
+  if (!landmarks) {
+    counted = { atS: -Infinity, faces: 0 };
+  } else if (data.timeS - counted.atS >= COUNT_EVERY_S) {
+    counted = { atS: data.timeS, faces: Math.max(1, counter.detect(data.picture).faceLandmarks.length) };
+  }
   data.picture.close();
-  const face = largest(faceLandmarks, width, height);
+  const points = landmarks ? inPixels(landmarks, width, height) : null;
+  const face: FaceGeometry = { widthPx: width, heightPx: height, faces: counted.faces, points };
   const workS = (performance.now() - startedMs) / 1000;
-  scope.postMessage({ type: "face", timeS: data.timeS, workS, face }, face.points ? [face.points.buffer] : []);
+  scope.postMessage({ type: "face", timeS: data.timeS, workS, face }, points ? [points.buffer] : []);
 };
 
-function largest(faces: NormalizedLandmark[][], widthPx: number, heightPx: number): FaceGeometry {
-  let best: Float32Array | null = null;
-  let bestArea = 0;
-  for (const landmarks of faces) {
-    const points = new Float32Array(landmarks.flatMap(({ x, y, z }) => [x * widthPx, y * heightPx, z * widthPx]));
-    const area = areaOf(points);
-    if (area > bestArea) [best, bestArea] = [points, area];
-  }
-  return { widthPx, heightPx, faces: faces.length, points: best };
-}
-
-function areaOf(points: Float32Array): number {
-  const low = [Infinity, Infinity];
-  const high = [-Infinity, -Infinity];
-  for (let at = 0; at < points.length; at++) {
-    const axis = at % 3;
-    if (axis === 2) continue;
-    const value = points[at] as number;
-    low[axis] = Math.min(low[axis] as number, value);
-    high[axis] = Math.max(high[axis] as number, value);
-  }
-  return ((high[0] as number) - (low[0] as number)) * ((high[1] as number) - (low[1] as number));
+function inPixels(landmarks: NormalizedLandmark[], widthPx: number, heightPx: number): Float32Array<ArrayBuffer> {
+  return new Float32Array(landmarks.flatMap(({ x, y, z }) => [x * widthPx, y * heightPx, z * widthPx]));
 }
