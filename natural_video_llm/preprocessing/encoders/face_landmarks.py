@@ -2,9 +2,8 @@
 
 Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range
 detector (Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
-arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed. Pictures are sampled as
-MediaPipe samples them on a CPU, so that what its FaceLandmarker finds in a browser can take the place of what is found
-here.
+arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed. Where the mesh looks is
+MediaPipe's choice to the pixel: what its FaceLandmarker finds in a browser can take the place of what is found here.
 """
 
 import math
@@ -118,11 +117,14 @@ class FaceLandmarker:
     def _detect(self, rgb: np.ndarray) -> tuple[_Region | None, int]:
         """Region of the largest face, and how many faces there are."""
         height, width = rgb.shape[:2]
-        step = max(height, width) / _DETECTOR_SIDE_PX
-        corner = np.array([width, height]) / 2 - step * _DETECTOR_SIDE_PX / 2
-        to_picture = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
-        small = cv2.warpAffine(rgb, to_picture, (_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX), flags=_WARP)
-        canvas = small / np.float32(127.5) - 1
+        scale = _DETECTOR_SIDE_PX / max(height, width)
+        small = cv2.resize(
+            rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+        )
+        top, left = (_DETECTOR_SIDE_PX - small.shape[0]) // 2, (_DETECTOR_SIDE_PX - small.shape[1]) // 2
+        canvas = np.full((_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX, 3), -1.0, dtype=np.float32)
+        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
+
         raw_boxes, raw_scores = self._detector(canvas)
         boxes = raw_boxes.reshape(-1, 8, 2).astype(np.float64)
         boxes[:, [0, 2, 3, 4, 5, 6, 7]] += self._anchors[:, None]
@@ -131,8 +133,8 @@ class FaceLandmarker:
             return None, 0
         centre, size, right_eye, left_eye = max(faces, key=lambda face: np.prod(face[1]))[:4]
         region = _Region(
-            centre_px=centre * step + corner,
-            side_px=_REGION_SCALE * float(size.max()) * step,
+            centre_px=(centre - (left, top)) / scale,
+            side_px=_REGION_SCALE * float(size.max()) / scale,
             angle=_angle(right_eye, left_eye),
         )
         return region, len(faces)
