@@ -2,8 +2,8 @@
 
 Two small nets out of MediaPipe's `face_landmarker.task` bundle do the work: the BlazeFace short-range
 detector (Bazarevsky et al. 2019, arXiv:1907.05047) finds a face, the attention mesh (Grishchenko et al. 2020,
-arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed. The mesh looks where
-MediaPipe's would: what its FaceLandmarker finds in a browser can take the place of what is found here.
+arXiv:2006.10962) puts points on it. As there, the detector runs only while no face is being followed, and the mesh
+looks where MediaPipe's would: what its FaceLandmarker finds in a browser can take the place of what is found here.
 """
 
 import math
