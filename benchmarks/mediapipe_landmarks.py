@@ -36,7 +36,9 @@ def main() -> None:
             landmarker.close()
             landmarker = vision.FaceLandmarker.create_from_options(options)
         start_s = time.process_time()
-        faces = landmarker.detect_for_video(Image(image_format=ImageFormat.SRGB, data=rgb), time_ms).face_landmarks
+        # As if hours lay between two pictures: its smoothing over time is then none (web/src/face/faceWorker.ts).
+        image = Image(image_format=ImageFormat.SRGB, data=rgb)
+        faces = landmarker.detect_for_video(image, 10_000 * time_ms).face_landmarks
         took_s = time.process_time() - start_s
         points = np.full((POINTS, 3), np.nan)
         if faces:
