@@ -10,6 +10,7 @@ from torch.nn import functional
 
 WEIGHTS = ("native", "int8", "int4")
 _GROUP = 32
+_ROWS = 8  # oneDNN keeps a program for each number of rows that it has seen: they come in eights
 
 
 class LeanLinear:
@@ -57,7 +58,14 @@ def _laid_out(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not _has_blocks():
         return lambda x: functional.linear(x, weight, bias)
     blocks = torch.ops.mkldnn._reorder_linear_weight(weight, 1)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, blocks, bias, "none", [], "")
+
+    def run(x: Tensor) -> Tensor:
+        rows = len(x)
+        missing = -rows % _ROWS if rows > 2 else 0
+        padded = functional.pad(x, (0, 0, 0, missing)) if missing else x
+        return torch.ops.mkldnn._linear_pointwise(padded, blocks, bias, "none", [], "")[:rows]
+
+    return run
 
 
 def _has_blocks() -> bool:
