@@ -124,7 +124,18 @@ class Conversation:
         self._generator = torch.Generator(engine.model.absence.device)
         self._seed(sampling.seed)
         if turns:
-            self._run(lambda: self._recall(turns))
+            self.recall(turns)
+
+    def recall(self, turns: Sequence[tuple[str, str]]) -> None:
+        """Take (role, text) of what was said elsewhere as said just now; any role but assistant counts as user.
+
+        Raises:
+            BusyError: a reply is being written.
+        """
+        with self._lock:
+            if self._state is not None:
+                raise BusyError("a reply is being written; interrupt it first")
+        self._run(lambda: self._recall(turns))
 
     def see(self, time_s: float, rgb: np.ndarray) -> bool:
         """Take a picture rgb [H, W, 3] uint8, captured at `time_s` on the conversation's clock.
@@ -310,7 +321,6 @@ class Conversation:
         return self._run(step)
 
     def _recall(self, turns: Sequence[tuple[str, str]]) -> None:
-        """Turns that were said elsewhere, just now."""
         now_s = self.clock.now_s()
         for role, text in turns:
             words = timed_words(self._engine.tokenizer, text, [now_s] * len(text))

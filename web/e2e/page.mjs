@@ -182,7 +182,24 @@ async function reconnect(browser) {
   await page.getByText("Ready", { exact: true }).waitFor({ timeout: 20_000 });
   check(links.at(-1).url.includes("resume="), "the conversation was not resumed");
   check((await page.getByText("Remember me").count()) === 1, "the history is not what it was");
+  await forgotten(page);
   await context.close();
+}
+
+/** As after a restart of the server: it is told the words again. */
+async function forgotten(page) {
+  await page.evaluate(() => {
+    for (const key of Object.keys(sessionStorage))
+      if (key.endsWith("resume")) sessionStorage.setItem(key, "nobody-knows-this-token");
+  });
+  const sent = [];
+  page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => sent.push(String(payload))));
+  await page.reload();
+  await page.getByText("It was told the words above again").waitFor({ timeout: 20_000 });
+  const items = sent.filter((text) => text.includes("conversation.item.create")).map((text) => JSON.parse(text).item);
+  check(items.map((item) => item.role).join() === "user,assistant", `retold: ${JSON.stringify(items)}`);
+  check((await page.getByText("Remember me").count()) === 1, "the history is there twice, or not at all");
+  check((await page.locator("[role=alert]").count()) === 0, "an error is shown");
 }
 
 async function twoTabs(browser) {

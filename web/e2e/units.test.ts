@@ -1,7 +1,7 @@
 /** Parts of the page that need no browser: node --test units.test.ts */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { type Action, empty, meanBits, reduce, textOf, wordsOf } from "../src/conversation.ts";
+import { type Action, empty, meanBits, reduce, textOf, toRetell, wordsOf } from "../src/conversation.ts";
 import { Pace } from "../src/pace.ts";
 import { packGeometry, packPicture } from "../src/protocol.ts";
 import { TypedText } from "../src/typedText.ts";
@@ -150,4 +150,26 @@ test("what the other person writes stands beside one's own words, and is found a
     now.turns.map(({ id }) => id),
     ["1", "2"],
   );
+});
+
+test("a server that has forgotten is told the exchanges that had an answer", () => {
+  const turn = (role: "user" | "assistant" | "note", text: string, status: "done" | "failed" = "done") => ({
+    id: text,
+    role,
+    status,
+    pieces: [{ text, movedBits: null }],
+  });
+  const said = [turn("user", "Hello"), turn("assistant", "Hi!"), turn("user", "lost", "failed"), turn("user", "And?")];
+  assert.deepEqual(
+    toRetell(said).map((turn) => turn.id),
+    ["Hello", "Hi!"],
+  );
+  const session = { id: "s", model: "m" };
+  const event = { type: "session.created", session } as const;
+  const retold = reduce(empty(said), { type: "event", event, forgotten: true });
+  assert.match(textOf(retold.turns[4] as (typeof said)[0]), /told the words above again/);
+  assert.equal(toRetell(retold.turns).length, 2);
+  const anew = reduce(empty(said), { type: "event", event });
+  assert.match(textOf(anew.turns[4] as (typeof said)[0]), /does not remember/);
+  assert.deepEqual(toRetell(anew.turns), []);
 });

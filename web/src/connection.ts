@@ -16,7 +16,8 @@ const NO_ACCESS = [401, 403];
 const FINAL: Record<string, Link> = { room_full: "room full", room_unknown: "room over" };
 
 interface Listener {
-  event(event: ServerEvent): void;
+  /** `forgotten`: the server does not know the conversation any more that was to be resumed. */
+  event(event: ServerEvent, forgotten: boolean): void;
   link(link: Link): void;
 }
 
@@ -121,6 +122,7 @@ export class Connection {
       );
       return;
     }
+    const forgotten = event.type === "session.created" && this.resume !== null;
     if (event.type === "session.created" || event.type === "session.resumed") {
       this.failures = 0;
       this.greeted = true;
@@ -128,7 +130,7 @@ export class Connection {
       this.listener.link("open");
     }
     if (event.type === "error") this.refusal = FINAL[event.error.code ?? ""] ?? this.refusal;
-    this.listener.event(event);
+    this.listener.event(event, forgotten);
   }
 
   private lost(socket: WebSocket, code: number): void {

@@ -38,7 +38,7 @@ export type Action =
   | { type: "error"; message: string | null }
   | { type: "recording settled" }
   | { type: "link lost" }
-  | { type: "event"; event: ServerEvent };
+  | { type: "event"; event: ServerEvent; forgotten?: boolean };
 
 export function empty(turns: Turn[]): Conversation {
   return {
@@ -87,14 +87,19 @@ export function reduce(now: Conversation, action: Action): Conversation {
         turns: now.turns.map((turn) => (turn.status === "writing" ? { ...turn, status: "stopped" } : turn)),
       };
     case "event":
-      return onEvent(now, action.event);
+      return onEvent(now, action.event, action.forgotten ?? false);
   }
 }
 
-function onEvent(now: Conversation, event: ServerEvent): Conversation {
+function onEvent(now: Conversation, event: ServerEvent, forgotten: boolean): Conversation {
   switch (event.type) {
     case "session.created":
-      return { ...recordingEnded(now), session: event.session, turns: afterForgetting(now.turns), error: null };
+      return {
+        ...recordingEnded(now),
+        session: event.session,
+        turns: afterForgetting(now.turns, forgotten && toRetell(now.turns).length > 0 ? RETOLD : FORGOTTEN),
+        error: null,
+      };
     case "session.resumed": {
       const before = event.session.recording ? now : recordingEnded(now);
       return { ...before, session: event.session, turns: resumed(now.turns, event.turns), error: null };
@@ -182,11 +187,22 @@ function withTurn(now: Conversation, id: string, change: (turn: Turn) => Turn): 
 
 const FORGOTTEN = "A new conversation begins here: the model does not remember the words above.";
 
-/** The server has begun anew: what stands there stays to be read, under a line that says so. */
-function afterForgetting(turns: Turn[]): Turn[] {
+const RETOLD = "The server began anew here. It was told the words above again, not the face that went with them.";
+const MOST_RETOLD = 20;
+
+/** What a server that has forgotten this conversation is told: its newest exchanges, up to the last answer. */
+export function toRetell(turns: Turn[]): Turn[] {
+  const first = turns.findLastIndex((turn) => turn.role === "note" && textOf(turn) === FORGOTTEN) + 1;
+  const last = turns.findLastIndex((turn) => turn.role === "assistant" && textOf(turn).trim() !== "");
+  const said = turns.slice(first, last + 1).filter(({ role, status }) => role !== "note" && status !== "failed");
+  return said.filter((turn) => textOf(turn).trim() !== "").slice(-MOST_RETOLD);
+}
+
+/** The server has begun anew: what stands there stays to be read, over a line that says so. */
+function afterForgetting(turns: Turn[], line: string): Turn[] {
   if (turns.length === 0 || turns.at(-1)?.role === "note") return turns;
   const settled = turns.map((turn): Turn => (turn.status === "sending" ? { ...turn, status: "failed" } : turn));
-  return [...settled, { id: newId(), role: "note", status: "done", pieces: [{ text: FORGOTTEN, movedBits: null }] }];
+  return [...settled, { id: newId(), role: "note", status: "done", pieces: [{ text: line, movedBits: null }] }];
 }
 
 /** What the server remembers, with this page's own figures for replies that it saw being written. */

@@ -72,8 +72,8 @@ export type ClientEvent =
       item: {
         id: string;
         type: "message";
-        role: "user";
-        content: [{ type: "input_text"; text: string }];
+        role: "user" | "assistant";
+        content: [{ type: "input_text" | "output_text"; text: string }];
         char_times?: number[];
       };
     }

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
 import { Connection, type Link } from "./connection";
-import { type Conversation, empty, reduce } from "./conversation";
+import { type Conversation, empty, reduce, textOf, toRetell } from "./conversation";
 import { newId } from "./ids";
 import type { Keep, ServerEvent } from "./protocol";
 import { Memory } from "./storage";
@@ -43,14 +43,26 @@ export function useRealtime(room: string | null): Realtime {
       if (!memory.resume) dispatch({ type: "cleared" });
       connection.current = new Connection({ event: heard, link: changed }, memory.resume, room);
     });
-    function heard(event: ServerEvent): void {
+    function heard(event: ServerEvent, forgotten: boolean): void {
       if ((event.type === "session.created" || event.type === "session.resumed") && event.session.resume) {
         memory.keep({ resume: event.session.resume });
         memory.hold(event.session.resume);
       }
-      dispatch({ type: "event", event });
+      if (forgotten && !room) retell();
+      dispatch({ type: "event", event, forgotten: forgotten && !room });
       if (event.type === "response.done" || (event.type === "error" && event.error.code === "nothing_to_answer")) {
         reply.current = reply.current === "next wanted" ? askForReply() : null;
+      }
+    }
+    function retell(): void {
+      for (const turn of toRetell(latest.current.turns)) {
+        const role = turn.role === "assistant" ? "assistant" : "user";
+        const type = role === "assistant" ? "output_text" : "input_text";
+        const content: [{ type: typeof type; text: string }] = [{ type, text: textOf(turn) }];
+        connection.current?.send({
+          type: "conversation.item.create",
+          item: { id: turn.id, type: "message", role, content },
+        });
       }
     }
     function askForReply(): "asked for" {

@@ -123,7 +123,7 @@ class LiveSession:
                 if self.room is None:
                     self.conversation.draft(text)
             case messages.ItemCreate():
-                self._add_item(message)
+                await self._add_item(message)
             case messages.ResponseCreate():
                 self._respond(message)
             case messages.ResponseCancel():
@@ -140,7 +140,7 @@ class LiveSession:
             raise BadMessageError("text_too_long", f"{len(text)} characters; at most {most} are taken", event_id)
         return without_controls(text, char_times)
 
-    def _add_item(self, message: messages.ItemCreate) -> None:
+    async def _add_item(self, message: messages.ItemCreate) -> None:
         item = message.item
         if item.char_times is not None and len(item.char_times) != len(item.text):
             count = f"{len(item.text)} characters need as many char_times, not {len(item.char_times)}"
@@ -152,14 +152,28 @@ class LiveSession:
             raise BadMessageError("too_many_items", "ask for a response first", message.event_id)
         times = self._server_times(client_times)
         item_id = item.id or f"item_{secrets.token_hex(8)}"
-        if self.room is not None:
+        if item.role == "assistant":
+            await self._recall(text, message.event_id)
+        elif self.room is not None:
             self.room.say(self, item_id, text, times)
         else:
             self._pending.append((text, times))
             if self.recording is not None:
                 self.recording.text(DEFAULT_SPEAKER, text, times, "typed")
-        added = {"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        content = [{"type": "input_text" if item.role == "user" else "output_text", "text": text}]
+        added = {"id": item_id, "type": "message", "role": item.role, "content": content}
         self.outbox.put(events.ItemAdded(item=added))
+
+    async def _recall(self, answer: str, event_id: str | None) -> None:
+        """What waits for an answer was answered elsewhere, before this conversation."""
+        if self.room is not None:
+            raise BadMessageError("room_has_no_model", "people alone write in a room", event_id)
+        if self._response is not None:
+            code = "conversation_already_has_active_response"
+            raise BadMessageError(code, "a reply is being written; cancel it or wait", event_id)
+        asked, self._pending = self._pending, []
+        turns = [("user", text) for text, _ in asked] + [("assistant", answer)]
+        await asyncio.to_thread(self.conversation.recall, turns)
 
     def _server_times(self, client_times: list[float] | None) -> list[float] | None:
         offset_s = self.clock.offset_s

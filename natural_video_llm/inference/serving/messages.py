@@ -72,18 +72,19 @@ class Draft(_Message):
     text: str
 
 
-class InputText(BaseModel):
-    type: Literal["input_text"]
+class ItemText(BaseModel):
+    type: Literal["input_text", "output_text"]
     text: str
 
 
 class Item(BaseModel):
-    """A message of the person's; char_times in seconds of the client's clock, one for each character."""
+    """A message of the person's; char_times in seconds of the client's clock, one for each character. With the role
+    assistant, what was answered in an earlier conversation to the messages before it."""
 
     id: EventId | None = None
     type: Literal["message"]
-    role: Literal["user"]
-    content: Annotated[list[InputText], Field(min_length=1, max_length=50)]
+    role: Literal["user", "assistant"]
+    content: Annotated[list[ItemText], Field(min_length=1, max_length=50)]
     char_times: list[FiniteFloat] | None = None
 
     @property

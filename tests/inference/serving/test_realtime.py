@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_server import LiveServer, geometry, serving, text_of, wait_until
+from live_server import Client, LiveServer, geometry, open_room, serving, text_of, wait_until
 
 from natural_video_llm.inference.conversation import Conversation
 from natural_video_llm.inference.server import Service
@@ -139,6 +139,35 @@ def test_who_comes_back_goes_on_and_who_vanishes_costs_nothing(server: LiveServe
             assert second.ask("Still there?", max_output_tokens=5)
     with server.connect("?resume=unknown") as client:
         assert client.opening["type"] == "session.created"
+
+
+def test_a_server_that_knows_nothing_is_told_what_was_said(server: LiveServer) -> None:
+    def answered(client: Client, text: str) -> dict:
+        client.say(text)
+        client.send("response.create", response={"max_output_tokens": 5})
+        return client.until("response.done")[-1]["response"]
+
+    with server.connect() as client:
+        without = answered(client, "And now?")["usage"]["input_tokens"]
+    with server.connect("?resume=unknown") as client:
+        client.say("My dog is called Rex.")
+        told = [{"type": "output_text", "text": "A fine name."}]
+        client.send("conversation.item.create", item={"type": "message", "role": "assistant", "content": told})
+        added = [client.until("conversation.item.added")[-1]["item"] for _ in range(2)]
+        assert [item["role"] for item in added] == ["user", "assistant"]
+        client.send("response.create")
+        assert client.error()["code"] == "nothing_to_answer"
+        assert answered(client, "And now?")["usage"]["input_tokens"] > without + 8
+        resume = client.opening["session"]["resume"]
+    with server.connect(f"?resume={resume}") as client:
+        assert [turn["text"] for turn in client.opening["turns"][:3]] == [
+            "My dog is called Rex.",
+            "A fine name.",
+            "And now?",
+        ]
+    with server.connect(open_room(server)) as client:
+        client.send("conversation.item.create", item={"type": "message", "role": "assistant", "content": told})
+        assert client.error()["code"] == "room_has_no_model"
 
 
 def test_ten_at_once_each_get_their_own_reply(server: LiveServer) -> None:
