@@ -119,9 +119,9 @@ def seen_twice(
     request: pytest.FixtureRequest, chromium: str, server: Server, face_task_file: Path, tmp_path_factory: Any
 ) -> SeenTwice:
     if request.param == "webcam":
-        frames = list(real_face(REAL_FACE, 60))[::6]
+        frames = list(real_face(REAL_FACE, 60))[::2]
     else:
-        frames = list(sample_face(face_task_file, "smile_comes"))[:60:6]
+        frames = list(sample_face(face_task_file, "smile_comes"))[:60:2]
     found = found_by_browser(frames, tmp_path_factory.mktemp("pictures"), chromium, server)
     landmarker = FaceLandmarker(face_task_file)
     own = [face.points for n, rgb in enumerate(frames) if (face := landmarker(rgb, n / 15)) is not None]
@@ -148,12 +148,13 @@ def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> 
     assert [picture["points"] is None for picture in found] == 17 * [False] + [True, False]
 
 
+@pytest.mark.parametrize("seen_twice", ["webcam"], indirect=True)
 @pytest.mark.parametrize("message", ["I lost my keys", "I got a new job"])
 def test_the_same_first_reply_from_the_browsers_points_and_the_servers(
     message: str, seen_twice: SeenTwice, starter: Engine
 ) -> None:
-    """The likeliest reply of the starter adapter; without a face it is another one. Messages whose first words are
-    nearly as likely as others tip over, as they do from one frame of the same video to the next (docs/page.md)."""
+    """How the starter adapter's likeliest reply begins; without a face it begins otherwise. Where two words are nearly
+    as likely as each other it tips over, as it does from one frame of the same video to the next (docs/page.md)."""
     nobody: list[np.ndarray | None] = [None] * len(seen_twice.server)
     browser, server, without = (
         likeliest_reply(starter, message, points, seen_twice.size_px)
@@ -180,9 +181,9 @@ class PlayedClock(SessionClock):
 
 def likeliest_reply(engine: Engine, message: str, points: Iterable[np.ndarray | None], size_px: tuple[int, int]) -> str:
     clock = PlayedClock()
-    with closing(engine.open(clock, Sampling(temperature=0, max_tokens=20))) as conversation:
+    with closing(engine.open(clock, Sampling(temperature=0, max_tokens=5))) as conversation:
         for number, found in enumerate(points):
-            clock.time_s = number / 5
+            clock.time_s = number / 15
             assert conversation.see_points(clock.time_s, found, *size_px)
             conversation.settle()
         return "".join(piece.text for piece in conversation.reply(message))

@@ -1,5 +1,5 @@
 /** A page in Chromium whose every message and request is noted, and what the cases of page.mjs do on it. */
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -82,8 +82,29 @@ export function staysHere(wire) {
   check(wire.faults.length === 0, `the page had faults: ${wire.faults.join(" | ")}`);
 }
 
-/** Of a state of the page, for people to look at: build/screenshots/ of the source tree. */
-export const shot = (page, name) => page.screenshot({ path: `${SCREENSHOTS}/${name}.png` });
+/**
+ * Of a state of the page, for people to look at, in build/screenshots/ of the source tree: as it is, and as a drawing in
+ * which no picture of anybody can be.
+ */
+export async function shot(page, name) {
+  await page.screenshot({ path: `${SCREENSHOTS}/${name}.png` });
+  const drawing = await page.evaluate(drawn);
+  check(!/<(img|image|video|canvas)|data:image/.test(drawing), `${name}: the drawing holds a picture`);
+  await writeFile(`${SCREENSHOTS}/${name}.svg`, drawing);
+}
+
+/** The page as it stands, as an SVG that needs nothing else. */
+function drawn() {
+  const rules = [...document.styleSheets].flatMap(({ cssRules }) => [...cssRules]).map(({ cssText }) => cssText);
+  const body = document.body.cloneNode(true);
+  for (const element of body.querySelectorAll("script, video, img, canvas, iframe")) element.remove();
+  const { innerWidth: width, innerHeight: height } = window;
+  const size = `width="${width}" height="${height}"`;
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" ${size} viewBox="0 0 ${width} ${height}">`;
+  const style = `<style><![CDATA[\n${rules.join("\n")}\n]]></style>`;
+  const content = new XMLSerializer().serializeToString(body);
+  return `${svg}${style}<foreignObject ${size}>${content}</foreignObject></svg>\n`;
+}
 
 export async function accessible(page, place) {
   await page.evaluate(AXE);

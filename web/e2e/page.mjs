@@ -96,7 +96,7 @@ async function beginAndMove(page) {
 const LIKELIEST = { seed: 7, temperature: 0, max_output_tokens: 8 };
 
 /** How the likeliest reply begins, from the same seed each time, when `start` has shown a face, or none. */
-async function likeliestReply(browser, start) {
+async function likeliestReply(browser, start, name) {
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.routeWebSocket(/realtime/, (socket) => {
@@ -114,6 +114,7 @@ async function likeliestReply(browser, start) {
   await field(page).press("Enter");
   await page.locator(".turn.assistant .under > *").first().waitFor({ timeout: 60_000 });
   const reply = (await page.locator(".turn.assistant .text").first().textContent()).trim();
+  if (name) await shot(page, name);
   await context.close();
   return reply;
 }
@@ -196,7 +197,9 @@ async function forgotten(page) {
   page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => sent.push(String(payload))));
   await page.reload();
   await page.getByText("It was told the words above again").waitFor({ timeout: 20_000 });
-  const items = sent.filter((text) => text.includes("conversation.item.create")).map((text) => JSON.parse(text).item);
+  const told = () => sent.filter((text) => text.includes("conversation.item.create"));
+  for (let tries = 0; told().length < 2 && tries < 50; tries++) await page.waitForTimeout(100);
+  const items = told().map((text) => JSON.parse(text).item);
   check(items.map((item) => item.role).join() === "user,assistant", `retold: ${JSON.stringify(items)}`);
   check((await page.getByText("Remember me").count()) === 1, "the history is there twice, or not at all");
   check((await page.locator("[role=alert]").count()) === 0, "an error is shown");
@@ -361,7 +364,7 @@ if (!only || only.includes("otherFace")) {
     const found = [];
     for (const file of [smiling, drooping]) {
       const browser = await withCamera(file);
-      found.push(await likeliestReply(browser, beginAndMove));
+      found.push(await likeliestReply(browser, beginAndMove, file === smiling ? "smile" : "droop"));
       if (file === smiling)
         found.push(await likeliestReply(browser, withoutCamera), await likeliestReply(browser, withoutCamera));
       await browser.close();

@@ -21,7 +21,9 @@ export function SelfView({ seeing, camera, unread, onChange }: Props) {
         // Never removed while the camera runs: its frames are the model's eyes.
         <div className={visible ? "picture" : "picture tucked"}>
           <video ref={camera.videoRef} muted playsInline aria-label="Your own picture" />
-          <canvas ref={camera.outlineRef} />
+          <svg ref={camera.outlineRef} preserveAspectRatio="xMidYMid slice" aria-hidden="true">
+            <path />
+          </svg>
         </div>
       )}
       {trouble && (

@@ -2,28 +2,20 @@ import type { Outline } from "./messages";
 
 /** Draw the lines of a face over the video, in the video's own pixels. */
 export function drawOutline(
-  canvas: HTMLCanvasElement,
+  over: SVGSVGElement,
   video: HTMLVideoElement,
   points: Float32Array | null,
   outline: Outline,
 ): void {
-  const context = canvas.getContext("2d");
-  if (!context) return;
-  if (canvas.width !== video.videoWidth) canvas.width = video.videoWidth;
-  if (canvas.height !== video.videoHeight) canvas.height = video.videoHeight;
-  context.clearRect(0, 0, canvas.width, canvas.height);
-  if (!points) return;
-  context.strokeStyle = "rgb(255 255 255 / 0.85)";
-  context.lineWidth = Math.max(1.5, canvas.width / 250);
-  context.lineCap = "round";
-  context.beginPath();
-  for (const lines of outline) {
-    for (let at = 0; at + 1 < lines.length; at += 2) {
-      const from = 3 * (lines[at] as number);
-      const to = 3 * (lines[at + 1] as number);
-      context.moveTo(points[from] as number, points[from + 1] as number);
-      context.lineTo(points[to] as number, points[to + 1] as number);
-    }
+  over.setAttribute("viewBox", `0 0 ${video.videoWidth} ${video.videoHeight}`);
+  const steps: string[] = [];
+  for (const lines of points ? outline : []) {
+    for (let at = 0; at + 1 < lines.length; at += 2)
+      steps.push(`M${place(points, lines[at])}L${place(points, lines[at + 1])}`);
   }
-  context.stroke();
+  over.firstElementChild?.setAttribute("d", steps.join(""));
+}
+
+function place(points: Float32Array | null, index = 0): string {
+  return [points?.[3 * index], points?.[3 * index + 1]].map((pixel) => pixel?.toFixed(1)).join(" ");
 }

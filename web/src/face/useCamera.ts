@@ -5,7 +5,7 @@ import { Feed, type FeedStatus } from "./feed";
 
 export interface Camera {
   videoRef: RefObject<HTMLVideoElement | null>;
-  outlineRef: RefObject<HTMLCanvasElement | null>;
+  outlineRef: RefObject<SVGSVGElement | null>;
   trouble: Trouble | null;
   /** null until the camera runs. */
   status: FeedStatus | null;
@@ -17,7 +17,7 @@ const STATUS_EVERY_MS = 1000;
 /** Opens the camera and sends what is seen through `send`, until the component goes. */
 export function useCamera(as: "geometry" | "video" | "text", send: (frame: ArrayBuffer) => void): Camera {
   const videoRef = useRef<HTMLVideoElement>(null);
-  const outlineRef = useRef<HTMLCanvasElement>(null);
+  const outlineRef = useRef<SVGSVGElement>(null);
   const [found, setTrouble] = useState<Trouble | null>(null);
   const [status, setStatus] = useState<FeedStatus | null>(null);
   const [attempt, setAttempt] = useState(0);
