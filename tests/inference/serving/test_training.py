@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
-from live_server import LiveServer, serving
+from live_server import LiveServer, serving, wait_until
 from tiny_models import make_run
 
 from natural_video_llm.inference.server import Service
@@ -23,7 +28,7 @@ RECIPE = "match_steps = 1\nsteps = 40\nsave_every = 1\nown_text_weight = 0.0\ntw
 class Trainer:
     """A server that records and trains, and what its page asks of it."""
 
-    def __init__(self, server: LiveServer, record: Path):
+    def __init__(self, server: Any, record: Path):
         self.server, self.runs = server, record.parent / "runs"
         self.sessions = sorted(path.name for path in session_folders(record))
 
@@ -102,6 +107,42 @@ def test_a_run_is_stopped_goes_on_and_becomes_the_model_of_new_conversations(tra
     assert first.submit(lambda: 1).result() == 1
     assert trainer.ask("DELETE", f"runs/{run_id}")[0] == 204
     assert not list(trainer.runs.iterdir())
+
+
+def test_a_killed_servers_training_ends_too_and_can_go_on(run: Path, recorded: Path, tmp_path: Path) -> None:
+    record, recipe, log = tmp_path / "sessions", tmp_path / "recipe.toml", tmp_path / "log"
+    shutil.copytree(recorded, record)
+    recipe.write_text(RECIPE.replace("\nsteps = 40", "\nsteps = 4000"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "natural_video_llm", "serve", str(run), "--port", str(port)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*command, "--record", str(record), "--recipe", str(recipe)], stdout=file, stderr=file
+        )
+    try:
+        trainer = Trainer(SimpleNamespace(http=f"http://127.0.0.1:{port}"), record)
+        wait_until(lambda: answers(f"{trainer.server.http}/readyz"), 60)
+        assert trainer.ask("POST", "training", {"sessions": trainer.sessions, "hold_out": False})[0] == 202
+        wait_until(lambda: trainer.job()["stage"] == "train" and trainer.job()["done"] > 2, 60)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, "it would go on training unseen, and meet the next server's"
+    (found,) = TrainingJobs(trainer.runs, record, "", "").list_runs()
+    assert (found.trained, found.can_go_on) == (False, True)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address):
+            return True
+    except OSError:
+        return False
 
 
 def test_what_cannot_be_trained_is_said_in_one_line(trainer: Trainer) -> None:
