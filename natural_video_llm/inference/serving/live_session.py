@@ -166,11 +166,7 @@ class LiveSession:
 
     async def _recall(self, answer: str, event_id: str | None) -> None:
         """What waits for an answer was answered elsewhere, before this conversation."""
-        if self.room is not None:
-            raise BadMessageError("room_has_no_model", "people alone write in a room", event_id)
-        if self._response is not None:
-            code = "conversation_already_has_active_response"
-            raise BadMessageError(code, "a reply is being written; cancel it or wait", event_id)
+        self._need_idle_model(event_id)
         asked, self._pending = self._pending, []
         turns = [("user", text) for text, _ in asked] + [("assistant", answer)]
         await asyncio.to_thread(self.conversation.recall, turns)
@@ -237,11 +233,7 @@ class LiveSession:
                 self.room.tell()
 
     def _respond(self, message: messages.ResponseCreate) -> None:
-        if self.room is not None:
-            raise BadMessageError("room_has_no_model", "people alone write in a room", message.event_id)
-        if self._response is not None:
-            code = "conversation_already_has_active_response"
-            raise BadMessageError(code, "a reply is being written; cancel it or wait", message.event_id)
+        self._need_idle_model(message.event_id)
         if not self._pending:
             raise BadMessageError("nothing_to_answer", "create a conversation item first", message.event_id)
         text, times = joined_texts(self._pending)
@@ -251,6 +243,14 @@ class LiveSession:
         self.outbox.put(events.ResponseCreated(response=created))
         sampling = self._sampling_of(message.response)
         self.house.replies.submit(self._write, response, text, times, sampling)
+
+    def _need_idle_model(self, event_id: str | None) -> None:
+        """Raises `BadMessageError` in a room, which has none, and while it writes."""
+        if self.room is not None:
+            raise BadMessageError("room_has_no_model", "people alone write in a room", event_id)
+        if self._response is not None:
+            code = "conversation_already_has_active_response"
+            raise BadMessageError(code, "a reply is being written; cancel it or wait", event_id)
 
     def _sampling_of(self, wanted: messages.ResponseSettings | None) -> Sampling | None:
         """None leaves the draws where they are; a seed that was asked for begins them anew, once."""

@@ -28,7 +28,6 @@ _MIN_SCORE = 0.5
 _MAX_OVERLAP = 0.3
 _REGION_SCALE = 1.5
 _COUNT_EVERY_S = 1.0
-_WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True)
@@ -211,8 +210,8 @@ def _cut_out(rgb: np.ndarray, region: _Region, to_picture: np.ndarray) -> np.nda
     # OpenCV warps four channels three times as fast as three.
     near = cv2.cvtColor(rgb[top : top + extent, left : left + extent], cv2.COLOR_RGB2RGBA)
     to_near = to_picture - [[0, 0, left], [0, 0, top]]
-    side = (_MESH_SIDE_PX, _MESH_SIDE_PX)
-    crop = cv2.warpAffine(near, to_near, side, flags=_WARP, borderMode=cv2.BORDER_REPLICATE)
+    size, how = (_MESH_SIDE_PX, _MESH_SIDE_PX), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    crop = cv2.warpAffine(near, to_near, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
     return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
 
 

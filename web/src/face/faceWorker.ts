@@ -20,7 +20,7 @@ const COUNT_EVERY_S = 1;
  */
 const STRETCH = 10_000;
 
-// One that follows the largest face from its own points, as the server does: asked for two, MediaPipe would look for
+// One that follows a face from its own points, as the server does: asked for two, MediaPipe would look for
 // the face anew in every picture. And one that counts.
 const opening = Promise.all([openLandmarker("VIDEO", 1), openLandmarker("IMAGE", 4)]);
 let counted = { atS: -Infinity, faces: 0 };
@@ -32,7 +32,6 @@ function openLandmarker(runningMode: "VIDEO" | "IMAGE", numFaces: number): Promi
       baseOptions: { modelAssetPath: "/assets/face_landmarker.task", delegate: "CPU" },
       runningMode,
       numFaces,
-      outputFaceBlendshapes: false,
       outputFacialTransformationMatrixes: false,
     },
   );
