@@ -19,7 +19,7 @@ from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.face import Face, SeenFace
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits, rotate
-from natural_video_llm.models.lean_linear import LeanLinear
+from natural_video_llm.models.lean_linear import LeanHead, LeanLinear
 
 CONTEXT = 64
 IDS = torch.randint(0, VOCABULARY, (30,), generator=torch.Generator().manual_seed(4)).tolist()
@@ -180,6 +180,19 @@ def test_weights_that_have_four_bits_keep_them(dtype: torch.dtype) -> None:
         torch.testing.assert_close(LeanLinear([linear], weights)(x), linear(x), atol=2e-2, rtol=2e-2)
     rough = torch.nn.Linear(64, 128, dtype=dtype)
     assert 0 < (LeanLinear([rough], "int4")(x) - rough(x)).abs().max() < 0.3
+
+
+@torch.no_grad()
+def test_near_ties_are_told_apart_in_bfloat16() -> None:
+    """Between 16 and 32 bfloat16 has steps of an eighth."""
+    linear = torch.nn.Linear(64, 256, bias=False)
+    linear.weight[0], linear.weight[1], linear.weight[1, 0] = 0.25, 0.25, 0.28125
+    x = torch.ones(2, 64)
+    rough = linear.to(torch.bfloat16)(x.bfloat16())
+    assert torch.equal(rough[:, 0], rough[:, 1])
+    logits = LeanHead(linear, "native")(x)
+    assert logits[:, :2].tolist() == 2 * [[16.0, 16.03125]]
+    assert torch.equal(logits.argmax(-1), torch.tensor([1, 1]))
 
 
 def test_more_than_the_context_is_refused() -> None:

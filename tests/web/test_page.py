@@ -148,20 +148,28 @@ def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> 
     assert [picture["points"] is None for picture in found] == 17 * [False] + [True, False]
 
 
-@pytest.mark.parametrize("seen_twice", ["webcam"], indirect=True)
-@pytest.mark.parametrize("message", ["I lost my keys", "I got a new job"])
-def test_the_same_first_reply_from_the_browsers_points_and_the_servers(
-    message: str, seen_twice: SeenTwice, starter: Engine
-) -> None:
-    """How the starter adapter's likeliest reply begins; without a face it begins otherwise. Where two words are nearly
-    as likely as each other it tips over, as it does from one frame of the same video to the next (docs/page.md)."""
+MESSAGES = (
+    "I lost my keys",
+    "I got a new job",
+    "My dad wants to come to my match",
+    "I am moving to another city",
+    "The exam was yesterday",
+    "My sister called me last night",
+    "I cooked dinner for everyone",
+    "We adopted a dog",
+)
+
+
+def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twice: SeenTwice, starter: Engine) -> None:
+    """How the starter adapter's likeliest reply begins; without a face it begins otherwise. One of eight may differ:
+    two words can be as likely as each other (docs/page.md)."""
     nobody: list[np.ndarray | None] = [None] * len(seen_twice.server)
     browser, server, without = (
-        likeliest_reply(starter, message, points, seen_twice.size_px)
+        [likeliest_reply(starter, message, points, seen_twice.size_px) for message in MESSAGES]
         for points in (seen_twice.browser, seen_twice.server, nobody)
     )
-    assert browser == server
-    assert without != server
+    assert sum(a == b for a, b in zip(browser, server, strict=True)) >= len(MESSAGES) - 1
+    assert sum(a != b for a, b in zip(without, server, strict=True)) >= len(MESSAGES) / 2
 
 
 @pytest.fixture(scope="module")

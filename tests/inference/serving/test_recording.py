@@ -192,6 +192,7 @@ def test_a_killed_server_loses_a_second_at_most(run: Path, tmp_path: Path, point
             client = Client(link)
             session_id = record(client, "geometry")
             talk(client, [geometry(points + i) for i in range(50)], 2)
+            wait_until(lambda: len(Session(tmp_path / session_id).texts) == 2)
             os.kill(process.pid, signal.SIGKILL)
             with pytest.raises(ConnectionClosed):
                 client.until("never")

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type Job, type ModelState, type Run, type TrainingState } from "../api";
+import { useWork } from "../useWork";
 import { Notice } from "./Notice";
 
 const LOOK_EVERY_MS = 1000;
@@ -10,18 +11,13 @@ export function Models() {
   const [runs, setRuns] = useState<Run[]>([]);
   const [model, setModel] = useState<ModelState | null>(null);
   const [shown, setShown] = useState<string | null>(null);
-  const [busy, setBusy] = useState<string | null>(null);
-  const [error, setError] = useState<string | null>(null);
-  const load = useCallback(async () => {
-    try {
-      const [state, list, now] = await Promise.all([api.training(), api.runs(), api.model()]);
-      setTraining(state);
-      setRuns(list);
-      setModel(now);
-    } catch (failure) {
-      setError((failure as Error).message);
-    }
+  const fetched = useCallback(async () => {
+    const [state, list, now] = await Promise.all([api.training(), api.runs(), api.model()]);
+    setTraining(state);
+    setRuns(list);
+    setModel(now);
   }, []);
+  const { busy, error, load, act } = useWork(fetched);
   const job = training?.job ?? null;
   const isTraining = job?.standing === "running" || job?.standing === "stopping";
   useEffect(() => {
@@ -30,11 +26,6 @@ export function Models() {
     const timer = setInterval(() => void load(), LOOK_EVERY_MS);
     return () => clearInterval(timer);
   }, [load, isTraining]);
-  const act = (what: string, work: Promise<unknown>) => {
-    setBusy(what);
-    setError(null);
-    void work.then(load, (failure: Error) => setError(failure.message)).finally(() => setBusy(null));
-  };
   return (
     <main id="main" className="sheet wide">
       <h1>Models</h1>

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type SessionList, type SessionSummary } from "../api";
+import { useWork } from "../useWork";
 import { Dialog } from "./Dialog";
 import { Notice } from "./Notice";
 import { Player } from "./Player";
@@ -7,25 +8,12 @@ import { TrainOn } from "./TrainOn";
 
 export function Recordings() {
   const [list, setList] = useState<SessionList | null>(null);
-  const [error, setError] = useState<string | null>(null);
   const [played, setPlayed] = useState<string | null>(null);
-  const [busy, setBusy] = useState<string | null>(null);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const [doomed, setDoomed] = useState<SessionSummary | null>(null);
-  const load = useCallback(() => {
-    api.sessions().then(
-      (found) => {
-        setList(found);
-        setError(null);
-      },
-      (failure: Error) => setError(failure.message),
-    );
-  }, []);
-  useEffect(load, [load]);
-  const act = (id: string, done: Promise<unknown>) => {
-    setBusy(id);
-    void done.then(load, (failure: Error) => setError(failure.message)).finally(() => setBusy(null));
-  };
+  const fetched = useCallback(async () => setList(await api.sessions()), []);
+  const { busy, error, load, act } = useWork(fetched);
+  useEffect(() => void load(), [load]);
   return (
     <main id="main" className="sheet wide">
       <h1>Recordings</h1>
