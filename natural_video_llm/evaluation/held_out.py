@@ -16,7 +16,7 @@ from natural_video_llm.sessions.aligned import read_aligned
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.tokenization import tokenizer_sha256
-from natural_video_llm.training.dataset import Example, load_examples
+from natural_video_llm.training.dataset import Example, load_examples, load_tracks
 from natural_video_llm.training.model_card import data_facts
 
 
@@ -56,15 +56,21 @@ def held_out_sessions(run: Path) -> list[Session]:
 def load_test_examples(
     run: Path, model: NaturalVideoLLM, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[Example], Path]:
-    """The examples that the run held out, and the folder of its sessions."""
-    sessions, options = held_out_sessions(run), read_record(run)["options"]
+    """The examples that the run held out, and the folder of its sessions.
+
+    Raises:
+        UserError: they are not there, or not as the model knows them: other tokens, another encoder, other weights.
+    """
+    sessions, options, config = held_out_sessions(run), read_record(run)["options"], model.config
+    tracks = load_tracks(sessions, config.encoder, config.neutral_memory_s, config.encoder_sha256)
     examples = load_examples(
         sessions,
         ChatFormat(tokenizer),
         tokenizer_sha256(tokenizer),
-        options["encoder"],
-        model.config.neutral_memory_s,
+        config.encoder,
+        config.neutral_memory_s,
         options["context_turns"],
+        tracks,
     )
     return examples, Path(options["sessions"])
 

@@ -133,27 +133,29 @@ def load_examples(
     return examples
 
 
-def load_tracks(sessions: Sequence[Session], encoder: str, neutral_memory_s: float) -> Iterator[FaceTrack]:
+def load_tracks(
+    sessions: Sequence[Session], encoder: str, neutral_memory_s: float, encoder_sha256: str | None = None
+) -> Iterator[FaceTrack]:
     """The face of each session, one after the other.
 
+    Args:
+        encoder_sha256: of the weights that a trained model knows; None takes those of the first session.
+
     Raises:
-        UserError: latents are missing, or come from another encoder than asked for or than the first session's.
+        UserError: latents are missing, or come from another encoder or other weights than they should.
     """
-    first: Latents | None = None
+    wanted, size = encoder_sha256, None
     for session in sessions:
         latents = load_session_latents(session, encoder)
-        first = first or latents
-        _check_latents(session, latents, encoder, first)
+        wanted, size = wanted or latents.encoder_sha256, size or latents.latents.shape[1]
+        folder = session.latents_dir(encoder)
+        again = f"delete {folder} and run: nvllm extract {session.path} --encoder {encoder}"
+        if latents.encoder != encoder:
+            raise UserError(f"{folder}: these are latents of {latents.encoder}, not of {encoder}; {again}")
+        if latents.encoder_sha256 != wanted or latents.latents.shape[1] != size:
+            others = "the first session's latents" if encoder_sha256 is None else "those the model was trained with"
+            raise UserError(f"{folder}: made by other weights of {encoder} than {others}; {again}")
         yield FaceTrack.of(latents, neutral_memory_s)
-
-
-def _check_latents(session: Session, latents: Latents, encoder: str, first: Latents) -> None:
-    folder = session.latents_dir(encoder)
-    again = f"delete {folder} and run: nvllm extract {session.path} --encoder {encoder}"
-    if latents.encoder != encoder:
-        raise UserError(f"{folder}: these are latents of {latents.encoder}, not of {encoder}; {again}")
-    if latents.encoder_sha256 != first.encoder_sha256 or latents.latents.shape[1] != first.latents.shape[1]:
-        raise UserError(f"{folder}: made by other weights of {encoder} than the first session's latents; {again}")
 
 
 def no_face(example: Example) -> FaceTrack:

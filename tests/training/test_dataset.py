@@ -19,6 +19,7 @@ from natural_video_llm.training.dataset import (
     batch_at,
     collate,
     load_examples,
+    load_tracks,
 )
 
 WINDOW_S = 2.0
@@ -181,6 +182,8 @@ def test_data_aligned_for_something_else_is_refused(tmp_path: Path, chat: ChatFo
         load_examples([session], chat, "another tokenizer", "points", 20.0, 0)
     with pytest.raises(UserError, match="nothing was held out, so nothing can be evaluated"):
         load([], chat)
+    with pytest.raises(UserError, match="other weights of points than those the model was trained with"):
+        next(load_tracks([session], "points", 20.0, "1" * 64))
     silent = make_session(tmp_path / "b", chat, [])
     with pytest.raises(UserError, match="no utterance to learn from"):
         load([silent], chat)
