@@ -33,7 +33,7 @@ GRID: dict[str, Any] = {
     **{"folds": 3, "twin": False, "window_s": 0.8, "batch_size": 8, "match_steps": 120, "steps": 100},
     **{"learning_rate": 7e-4, "face_noise": 0.6},
 }
-STEPS = (15, 30, 60, 150)
+STEPS = (15, 30, 60, 150, 220)
 LOSSES: dict[str, dict[str, Any]] = {
     "next token alone": {"contrastive_weight": 0.0},
     "next token, reaction": {"contrastive_weight": 0.0, "reaction_weight": 0.3},

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
-    "SAMPLE_OPTIONS": "--people 5 --held-out-people 2 --turns 6 --rate-hz 10",
+    "SAMPLE_OPTIONS": "--people 5 --held-out-people 2 --turns 4 --rate-hz 10",
     "TRAIN_OPTIONS": "--match-steps 4 --steps 3 --batch-size 4",
     "EVAL_OPTIONS": "--replies 1",
 }

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, Tu
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.generate import generate_reply
+from natural_video_llm.models.generate import MAX_TOKENS, generate_reply
+from natural_video_llm.models.lean_decoder import decoder_maker
 from natural_video_llm.sessions.events import Text
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face
@@ -46,21 +48,52 @@ class ReplyOptions:
 DEFAULT_REPLIES = ReplyOptions()
 
 
-def replies_under_faces(
-    model: NaturalVideoLLM, tokenizer: PreTrainedTokenizerBase, example: Example, faces: Sequence[Example]
-) -> list[ReplyUnderFace]:
+class Replier:
+    """Writes replies in the place of those that `examples` hold, as the live engine would."""
+
+    def __init__(self, model: NaturalVideoLLM, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]):
+        self.model, self._tokenizer = model, tokenizer
+        self._ends = ChatFormat(tokenizer).end_ids["assistant"]
+        longest = max((len(_prompt(e).ids) for e in examples), default=0)
+        self._new_decoder = decoder_maker(model, longest + MAX_TOKENS)
+
+    def __call__(
+        self, example: Example, track: FaceTrack, temperature: float = 0.0, generator: torch.Generator | None = None
+    ) -> tuple[str, float]:
+        """The reply under the face of `track`, and by how many bits a token it moved that."""
+        now_s = example.target_span_s[0]
+
+        def look() -> tuple[float, Face]:
+            nonlocal now_s
+            now_s += _SECONDS_A_TOKEN
+            seen = track.between(-np.inf, now_s)
+            return now_s, Face(
+                torch.from_numpy(seen.latents)[None],
+                torch.from_numpy(seen.times)[None],
+                torch.from_numpy(seen.present)[None],
+            ).to(self.model.absence.device)
+
+        settings: dict[str, Any] = {"temperature": temperature, "generator": generator}
+        tokens = list(generate_reply(self.model, self._new_decoder(), _prompt(example), look, self._ends, **settings))
+        moved = float(np.mean([t.moved_bits for t in tokens])) if tokens else 0.0
+        return str(self._tokenizer.decode([t.id for t in tokens])).strip(), moved
+
+
+def _prompt(example: Example) -> TimedTokens:
+    first = int(np.flatnonzero(example.target)[0])
+    return TimedTokens(example.ids[:first].tolist(), example.times[:first].tolist())
+
+
+def replies_under_faces(replier: Replier, example: Example, faces: Sequence[Example]) -> list[ReplyUnderFace]:
     """Greedy replies to the example's message with nobody in view and under each of `faces`."""
+    memory_s = replier.model.memory_s
     shown = [("nobody in view", "", no_face(example))]
-    shown += [(f"as {e.person} to {e.prompt!r}", e.reply, moved_to(example, e, model.memory_s)) for e in faces]
-    return [
-        ReplyUnderFace(example.prompt, name, answer, *_reply(model, tokenizer, example, track))
-        for name, answer, track in shown
-    ]
+    shown += [(f"as {e.person} to {e.prompt!r}", e.reply, moved_to(example, e, memory_s)) for e in faces]
+    return [ReplyUnderFace(example.prompt, name, answer, *replier(example, track)) for name, answer, track in shown]
 
 
 def generate_replies(
-    model: NaturalVideoLLM,
-    tokenizer: PreTrainedTokenizerBase,
+    replier: Replier,
     examples: Sequence[Example],
     conditions: Mapping[str, Condition],
     sessions: Mapping[str, Session],
@@ -76,7 +109,7 @@ def generate_replies(
         conditions: what a model is shown, by name (`conditions.conditions`).
         sessions: of the examples, by id.
     """
-    faces = [name for name in FACES if name in conditions]
+    model, faces = replier.model, [name for name in FACES if name in conditions]
     replies = []
     for number, example in enumerate(choose_examples(examples, options.utterances, options.seed)):
         report(f"replies to message {number + 1} of {options.utterances}")
@@ -85,7 +118,7 @@ def generate_replies(
             generator = torch.Generator(device=model.absence.device).manual_seed(seed)
             track = conditions[face](example)
             try:
-                reply, moved = _reply(model, tokenizer, example, track, options.temperature, generator)
+                reply, moved = replier(example, track, options.temperature, generator)
             except FloatingPointError as error:
                 print(f"no replies: {error}; train the run again at a lower learning rate", file=sys.stderr)
                 return []
@@ -140,32 +173,3 @@ def _context(example: Example, session: Session) -> list[Turn]:
         Turn(speaker="person" if text.speaker == filmed else "partner", text=text.text)
         for text in (shown[: places[-1]] if places else [])
     ]
-
-
-def _reply(
-    model: NaturalVideoLLM,
-    tokenizer: PreTrainedTokenizerBase,
-    example: Example,
-    track: FaceTrack,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> tuple[str, float]:
-    chat = ChatFormat(tokenizer)
-    first = int(np.flatnonzero(example.target)[0])
-    prompt = TimedTokens(example.ids[:first].tolist(), example.times[:first].tolist())
-    now_s = example.target_span_s[0]
-
-    def look() -> tuple[float, Face]:
-        nonlocal now_s
-        now_s += _SECONDS_A_TOKEN
-        seen = track.between(-np.inf, now_s)
-        return now_s, Face(
-            torch.from_numpy(seen.latents)[None],
-            torch.from_numpy(seen.times)[None],
-            torch.from_numpy(seen.present)[None],
-        ).to(model.absence.device)
-
-    ends = chat.end_ids["assistant"]
-    tokens = list(generate_reply(model, prompt, look, ends, temperature=temperature, generator=generator))
-    moved = float(np.mean([t.moved_bits for t in tokens])) if tokens else 0.0
-    return str(tokenizer.decode([t.id for t in tokens])).strip(), moved

@@ -15,6 +15,7 @@ from natural_video_llm.evaluation.evidence import Scorer, Scores
 from natural_video_llm.evaluation.held_out import held_out_sessions, load_test_examples
 from natural_video_llm.evaluation.reaction import ReactionErrors, reaction_errors
 from natural_video_llm.evaluation.replies import (
+    Replier,
     ReplyOptions,
     ReplyUnderFace,
     generate_replies,
@@ -78,20 +79,24 @@ def score_part(
     choices = {}
     if candidates:
         choices = score_choices(scorer, tokenizer, examples, candidates, shown, report)
-    faces = _different_answers(examples, candidates)
-    replies = replies_under_faces(model, tokenizer, faces[0], faces) if faces else []
-    sessions = {s.start.session_id: s for s in held_out_sessions(run)}
-    generated = generate_replies(model, tokenizer, examples, shown, sessions, options, report)
     if (run / "twin").is_dir():
         report(f"bits per token, {TWIN}")
-        twin, _ = load_run(run / "twin")
-        scores[TWIN] = _finite(Scorer(twin, pad_id)(examples, [no_face(e) for e in examples]), TWIN, run)
+        scores[TWIN] = _twin_scores(run, examples, pad_id)
     reactions = None
     if model.config.reaction:
         report("the face ahead")
         reactions = reaction_errors(model, examples, pad_id)
+    faces, replier = _different_answers(examples, candidates), Replier(model, tokenizer, examples)
+    replies = replies_under_faces(replier, faces[0], faces) if faces else []
+    sessions = {s.start.session_id: s for s in held_out_sessions(run)}
+    generated = generate_replies(replier, examples, shown, sessions, options, report)
     texts = [[str(tokenizer.decode([i])) for i in e.ids[e.target].tolist()] for e in examples]
     return Part(examples, scores, choices, candidates, reactions, shifts, texts, generated), replies
+
+
+def _twin_scores(run: Path, examples: Sequence[Example], pad_id: int) -> Scores:
+    twin, _ = load_run(run / "twin")
+    return _finite(Scorer(twin, pad_id)(examples, [no_face(e) for e in examples]), TWIN, run)
 
 
 def _controls(model: NaturalVideoLLM, examples: Sequence[Example]) -> dict[str, Condition]:

@@ -14,9 +14,9 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.status import Status
 from natural_video_llm.models.chat_format import ChatFormat
-from natural_video_llm.models.decoder import Decoder, TransformersDecoder
+from natural_video_llm.models.decoder import Decoder
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
-from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits
+from natural_video_llm.models.lean_decoder import decoder_maker, lean_fits
 from natural_video_llm.models.lean_linear import WEIGHTS
 from natural_video_llm.preprocessing.encoders import Encoder, make_encoder, parse_encoder
 from natural_video_llm.preprocessing.options import Execution
@@ -60,7 +60,7 @@ class Engine:
         self.takes_geometry = parse_encoder(model.config.encoder).kind == "face-geometry"
         positions = getattr(model.llm.config.get_text_config(), "max_position_embeddings", None)
         self.context_tokens = min(context_tokens, positions or context_tokens)
-        self._lean = self._arrange(weights)
+        self.new_decoder = self._decoder_maker(weights)
         self._execution = execution
         self._encoders: list[Encoder] = []
         self._lock = threading.Lock()
@@ -106,17 +106,13 @@ class Engine:
         """Have a job done in the thread that computes."""
         return self._thread.submit(job)
 
-    def new_decoder(self) -> Decoder:
-        return TransformersDecoder(self.model) if self._lean is None else LeanDecoder(self._lean)
-
-    def _arrange(self, weights: str) -> LeanWeights | None:
-        """None where the LLM is run by transformers."""
+    def _decoder_maker(self, weights: str) -> Callable[[], Decoder]:
         if weights not in WEIGHTS:
             raise UserError(f"no weights {weights!r}; choose one of {', '.join(WEIGHTS)}")
-        fits = lean_fits(self.model, self.context_tokens)
-        if weights != "native" and not (fits and self.model.absence.device.type == "cpu"):
+        on_cpu = self.model.absence.device.type == "cpu"
+        if weights != "native" and not (on_cpu and lean_fits(self.model, self.context_tokens)):
             raise UserError(f"{weights} weights need a CPU and an LLM of Llama's build; leave --weights out")
-        return LeanWeights(self.model, self.context_tokens, weights) if fits else None
+        return decoder_maker(self.model, self.context_tokens, weights)
 
     def take_encoder(self) -> Encoder:
         """An encoder of pictures for one conversation; its state is one person's, so it cannot be shared.

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from natural_video_llm.models.chat_format import TimedTokens
-from natural_video_llm.models.decoder import TransformersDecoder
+from natural_video_llm.models.decoder import Decoder
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
+
+MAX_TOKENS = 60
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,24 @@ class ReplyToken:
 
 def generate_reply(
     model: NaturalVideoLLM,
+    decoder: Decoder,
     prompt: TimedTokens,
     look: Callable[[], tuple[float, Face]],
     end_ids: set[int],
     *,
-    max_tokens: int = 60,
+    max_tokens: int = MAX_TOKENS,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Iterator[ReplyToken]:
     """Yield the reply to `prompt` up to its end mark, which is not yielded.
 
     Args:
+        decoder: of the model, with nothing in it yet.
         prompt: the conversation, up to and with the opening of the reply.
         look: called before every token; gives the time now and the face up to now, a batch of one.
         end_ids: tokens that end a turn.
         temperature: 0 takes the likeliest token.
     """
-    decoder = TransformersDecoder(model)
     ids, queries = prompt.ids, prompt.times[1:]
     for _ in range(max_tokens):
         now_s, face = look()

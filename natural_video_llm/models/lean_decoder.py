@@ -8,7 +8,7 @@ What the layers add up, and the likeliest words' logits, stay in float32. Rounde
 unnoticeable difference between two pictures of one face tip a reply over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from natural_video_llm.models.decoder import Decoder
+from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.face import SeenFace
 from natural_video_llm.models.fusion_transformer import FusionBlock, NaturalVideoLLM, Sight, decoder_layers
 from natural_video_llm.models.lean_linear import LeanHead, LeanLinear
@@ -38,6 +38,18 @@ def lean_fits(model: NaturalVideoLLM, context_tokens: int) -> bool:
         and rope in _ROPE_TYPES
         and not (windowed and window is not None and window < context_tokens)
     )
+
+
+def decoder_maker(model: NaturalVideoLLM, context_tokens: int, weights: str = "native") -> Callable[[], Decoder]:
+    """What makes decoders of up to `context_tokens`: lean ones over one set of weights where the LLM allows it.
+
+    Args:
+        weights: as for `LeanWeights`; of effect only there.
+    """
+    if not lean_fits(model, context_tokens):
+        return lambda: TransformersDecoder(model)
+    arranged = LeanWeights(model, context_tokens, weights)
+    return lambda: LeanDecoder(arranged)
 
 
 @dataclass(frozen=True)

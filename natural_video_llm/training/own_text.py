@@ -7,21 +7,21 @@ in LLM-QAT, Liu et al. 2023).
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from natural_video_llm.models.face import SeenFace
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.loss import token_log_probs
 
-_TEXTS, _LENGTH = 96, 40
 _CONVERSATIONS = 4  # to one such text in a step; with a text for each, half of a step's time went into it
 
 
 class OwnText:
-    """Texts sampled once, from `seed`; with `is_read` the layers that no face reaches run over them once, too."""
+    """A model's own texts, `ids` as `sample_text` gives them; with `is_read` the layers that no face reaches run over
+    them once."""
 
-    def __init__(self, model: NaturalVideoLLM, seed: int, is_read: bool):
-        self._model = model
-        self.ids = sample_text(model, _TEXTS, _LENGTH, seed)
+    def __init__(self, model: NaturalVideoLLM, ids: Tensor, is_read: bool):
+        self._model, self.ids = model, ids
         everything = torch.ones_like(self.ids, dtype=torch.bool)[:, 1:]
         self._hidden = model.read(self.ids[:, :-1], everything) if is_read else None
 
@@ -60,14 +60,14 @@ def faces_of_step(step: int, size: int, rank: int, processes: int) -> list[tuple
 
 
 @torch.no_grad()
-def sample_text(model: NaturalVideoLLM, texts: int, length: int, seed: int) -> Tensor:
+def sample_text(llm: PreTrainedModel, seed: int, texts: int = 96, length: int = 40) -> Tensor:
     """Token ids [texts, length] from the base LLM: any first token, then what it says next."""
-    vocabulary, device = model.llm.config.get_text_config().vocab_size, model.absence.device
+    vocabulary, device = llm.config.get_text_config().vocab_size, llm.device
     generator = torch.Generator().manual_seed(seed)
     newest = torch.randint(vocabulary, (texts, 1), generator=generator).to(device)
     parts, cache = [newest], None
     while len(parts) < length:
-        out = model(newest, past_key_values=cache, use_cache=True)
+        out = llm(input_ids=newest, past_key_values=cache, use_cache=True)
         # By the inverse of the distribution function: torch.multinomial takes longer than the LLM.
         below = out.logits[:, -1].float().softmax(-1).cumsum(-1)
         drawn = torch.rand(texts, 1, generator=generator).to(device) * below[:, -1:]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from natural_video_llm.training.checkpoints import Checkpoint
 from natural_video_llm.training.options import TrainOptions
@@ -27,6 +28,7 @@ class Setting:
     """What all models of a run have in common.
 
     Args:
+        own_text: ids of the base LLM's own texts, see `sample_text`; None leaves them out.
         report: told of every step, in the main process.
         should_stop: asked after every step, in every process; where one says yes all stop, by KeyboardInterrupt.
         save: writes a checkpoint, in the main process.
@@ -36,6 +38,7 @@ class Setting:
     processes: Processes
     pad_id: int
     dtype: torch.dtype
+    own_text: Tensor | None
     report: Callable[[Progress], None]
     should_stop: Callable[[], bool]
     save: Callable[[Checkpoint], None]

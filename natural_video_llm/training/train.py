@@ -42,6 +42,7 @@ from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
 from natural_video_llm.training.model_card import data_facts, write_card
 from natural_video_llm.training.options import TrainOptions
+from natural_video_llm.training.own_text import sample_text
 from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
@@ -119,6 +120,7 @@ class _Run:
             processes=processes,
             pad_id=base.tokenizer.pad_token_id or 0,
             dtype=dtype,
+            own_text=sample_text(base.model, options.seed) if options.own_text_weight else None,
             report=self._report,
             should_stop=self._should_stop,
             save=self._checkpoints.save,

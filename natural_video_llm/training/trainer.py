@@ -99,8 +99,8 @@ class Trainer:
             optimiser = matching_optimiser(model, options)
             self._optimise(_Phase(MATCH, part_name(MATCH), options.match_steps, size, optimiser), begun)
             model.look_as_matched()
-        if options.own_text_weight:
-            self._own_text = OwnText(model, options.seed, self._read is not None)
+        if self._setting.own_text is not None:
+            self._own_text = OwnText(model, self._setting.own_text, self._read is not None)
         optimiser = fitting_optimiser(model, options, matches)
         phase = _Phase(FIT, part_name(FIT, self._twin), options.steps, options.batch_size, optimiser)
         self._optimise(phase, begun if at == FIT else None)

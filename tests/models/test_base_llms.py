@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config, MambaCo
 
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm, load_run, load_tokenizer
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
+from natural_video_llm.models.decoder import TransformersDecoder
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM, decoder_layers
 from natural_video_llm.models.generate import generate_reply
@@ -77,7 +78,8 @@ def test_from_a_folder_to_a_reply_and_back(base: BaseLLM, tmp_path: Path) -> Non
         assert not torch.allclose(trained, plain, atol=1e-3)
         assert torch.equal(model(ids).logits, plain), "without a face it is the base LLM still"
         assert torch.equal(loaded(ids, times, face).logits, trained)
-    replied = list(generate_reply(loaded, _prompt(base), _looking(make_face(batch=1)), set(), max_tokens=4))
+    decoder = TransformersDecoder(loaded)
+    replied = list(generate_reply(loaded, decoder, _prompt(base), _looking(make_face(batch=1)), set(), max_tokens=4))
     assert len(replied) == 4
     model.detach()
     with torch.no_grad():

@@ -9,6 +9,7 @@ from tiny_llms import LATENT_SIZE, VOCABULARY, make_face, make_llm, make_model
 from transformers import PreTrainedModel
 
 from natural_video_llm.models.chat_format import TimedTokens
+from natural_video_llm.models.decoder import TransformersDecoder
 from natural_video_llm.models.face import Face
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.generate import ReplyToken, generate_reply, pick_token
@@ -34,7 +35,9 @@ def watching(face: Face, from_s: float = 1.9, step_s: float = 0.1) -> Look:
 
 
 def reply(model: NaturalVideoLLM, look: Look, **options: object) -> list[ReplyToken]:
-    return list(generate_reply(model, PROMPT, look, set(), **{"max_tokens": TOKENS, **options}))
+    return list(
+        generate_reply(model, TransformersDecoder(model), PROMPT, look, set(), **{"max_tokens": TOKENS, **options})
+    )
 
 
 @torch.no_grad()
@@ -89,8 +92,9 @@ def test_the_end_mark_ends_and_is_not_given() -> None:
     model, face = make_model(make_llm("gpt2")), make_face(batch=1)
     whole = [t.id for t in reply(model, watching(face), temperature=1.0, generator=torch.Generator().manual_seed(1))]
     end = whole[3]
+    generator = torch.Generator().manual_seed(1)
     stopped = generate_reply(
-        model, PROMPT, watching(face), {end}, temperature=1.0, generator=torch.Generator().manual_seed(1)
+        model, TransformersDecoder(model), PROMPT, watching(face), {end}, temperature=1.0, generator=generator
     )
     assert [t.id for t in stopped] == whole[: whole.index(end)]
 
@@ -114,7 +118,8 @@ def test_it_looks_once_a_token_and_only_when_asked() -> None:
         looks.append(now_s)
         return now_s, face
 
-    tokens = generate_reply(make_model(make_llm("llama")), PROMPT, look, set(), max_tokens=TOKENS)
+    model = make_model(make_llm("llama"))
+    tokens = generate_reply(model, TransformersDecoder(model), PROMPT, look, set(), max_tokens=TOKENS)
     assert not looks
     for number, token in enumerate(tokens, start=1):
         assert len(looks) == number

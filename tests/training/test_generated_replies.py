@@ -17,7 +17,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.conditions import conditions
 from natural_video_llm.evaluation.eval import evaluate
 from natural_video_llm.evaluation.held_out import load_test_examples
-from natural_video_llm.evaluation.replies import ReplyOptions, choose_examples, generate_replies
+from natural_video_llm.evaluation.replies import Replier, ReplyOptions, choose_examples, generate_replies
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
 from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, read_replies
 from natural_video_llm.sessions.folder import find_sessions
@@ -40,7 +40,7 @@ def generated(run: Path) -> list[GeneratedReply]:
     examples, data = load_test_examples(run, model, tokenizer)
     shown = conditions(examples, model.memory_s, model.config.window_s, seed=0)
     found = {s.start.session_id: s for s in find_sessions(data)}
-    return generate_replies(model, tokenizer, examples, shown, found, FEW, lambda _: None)
+    return generate_replies(Replier(model, tokenizer, examples), examples, shown, found, FEW, lambda _: None)
 
 
 def test_eval_writes_replies_under_each_face(run: Path) -> None:

@@ -27,10 +27,11 @@ def some_face(rows: int) -> Face:
 
 
 def test_the_same_seed_gives_the_same_text_one_token_after_the_other(model: NaturalVideoLLM) -> None:
-    ids = sample_text(model, 3, 12, seed=4)
+    llm = model.llm
+    ids = sample_text(llm, 4, 3, 12)
     assert ids.shape == (3, 12)
-    assert torch.equal(ids, sample_text(model, 3, 12, seed=4))
-    assert not torch.equal(ids, sample_text(model, 3, 12, seed=5))
+    assert torch.equal(ids, sample_text(llm, 4, 3, 12))
+    assert not torch.equal(ids, sample_text(llm, 5, 3, 12))
 
 
 def test_text_read_once_costs_the_same_bits(model: NaturalVideoLLM) -> None:
@@ -39,7 +40,8 @@ def test_text_read_once_costs_the_same_bits(model: NaturalVideoLLM) -> None:
             block.gate.fill_(0.5)
         model.temporal_encoder.basis.directions.normal_()
         seen, ends_s = model.encode(some_face(2)), torch.tensor([2.0, 2.9], dtype=torch.float64)
-        read, unread = OwnText(model, 0, is_read=True), OwnText(model, 0, is_read=False)
+        ids = sample_text(model.llm, 0)
+        read, unread = OwnText(model, ids, is_read=True), OwnText(model, ids, is_read=False)
         losses = read.losses(torch.tensor([0, 3]), seen, ends_s)
         assert losses.shape == (2,)
         torch.testing.assert_close(losses, unread.losses(torch.tensor([0, 3]), seen, ends_s))
@@ -53,7 +55,7 @@ def test_training_on_it_brings_the_adapted_model_back_to_the_base(model: Natural
         for block in model.blocks.values():
             block.gate.fill_(1.0)
             block.feed_forward[-1].weight.mul_(20)
-    own, face = OwnText(model, 0, is_read=True), some_face(6)
+    own, face = OwnText(model, sample_text(model.llm, 0), is_read=True), some_face(6)
     ends_s = torch.full((6,), 2.9, dtype=torch.float64)
     optimiser = torch.optim.Adam([p for _, p in model.trained_parameters()], 3e-3)
 
