@@ -262,8 +262,7 @@ def record_video(folder: Path, options: VideoOptions, console: Console, as_json:
     Raises:
         UserError: no consent, no camera, a second video logger, a full disk, or no right to write.
     """
-    if min(options.width, options.height) < 2 or options.rate_hz <= 0 or options.segment_s <= 0:
-        raise UserError("--width and --height must be at least 2, --rate-hz and --segment-s more than 0")
+    options.check()
     show_preview = _preview(console) if options.preview else None
     source = find_source(options.source, options.width, options.height, options.rate_hz)
     writer, clock = open_session(folder, options.speaker, options.person, options.yes, console)

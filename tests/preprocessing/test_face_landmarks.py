@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -75,6 +76,12 @@ def test_faces_are_counted_once_a_second(landmarker: FaceLandmarker) -> None:
     for face in faces:
         assert face is not None
         assert_on_portrait(face.points, (240 - 110, 30))
+
+
+def test_what_only_the_detector_takes_for_a_face_is_not_counted(landmarker: FaceLandmarker) -> None:
+    (head,) = landmarker._detect(astronaut())
+    collar = replace(head, centre_px=head.centre_px + np.array([0, 150]), side_px=head.side_px / 2)
+    assert landmarker._count(astronaut(), [head, collar]) == 1
 
 
 def test_face_that_jumps_is_found_on_the_same_frame(landmarker: FaceLandmarker) -> None:

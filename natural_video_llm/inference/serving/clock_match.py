@@ -36,11 +36,6 @@ class ClockMatch:
         """Server time minus client time; None before the first exchange."""
         return min(self._exchanges)[1] if self._exchanges else None
 
-    @property
-    def round_trip_s(self) -> float | None:
-        """Of the exchange that the offset comes from."""
-        return min(self._exchanges)[0] if self._exchanges else None
-
     def to_server(self, client_time_s: float) -> float | None:
         """A client's time on the server's clock."""
         offset_s = self.offset_s

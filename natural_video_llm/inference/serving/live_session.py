@@ -296,17 +296,8 @@ class LiveSession:
         return "completed" if last.finish == "stop" else "incomplete"
 
     def _show(self, response: ReplyInHand, piece: Piece) -> None:
-        if not piece.text:
-            return
-        response.pieces.append(piece)
-        delta = events.TextDelta(
-            response_id=response.id,
-            item_id=response.item_id,
-            delta=piece.text,
-            moved_bits=round(piece.moved_bits, 5),
-            time_s=round(piece.time_s, 6),
-        )
-        self.outbox.put(delta)
+        if piece.text:
+            self.outbox.put(response.take(piece))
 
     def _done(self, response: ReplyInHand, status: events.ReplyStatus) -> None:
         self._response = None

@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 
 from natural_video_llm.inference.conversation import Piece
+from natural_video_llm.inference.serving.events import TextDelta
 from natural_video_llm.inference.serving.recording import LiveRecording
 from natural_video_llm.sessions.events import MODEL_SPEAKER
 
@@ -20,6 +21,17 @@ class ReplyInHand:
     item_id: str = field(default_factory=lambda: _new_id("item"))
     pieces: list[Piece] = field(default_factory=list)
     cancelled: bool = False
+
+    def take(self, piece: Piece) -> TextDelta:
+        """Add what is sent now."""
+        self.pieces.append(piece)
+        return TextDelta(
+            response_id=self.id,
+            item_id=self.item_id,
+            delta=piece.text,
+            moved_bits=round(piece.moved_bits, 5),
+            time_s=round(piece.time_s, 6),
+        )
 
     @property
     def text(self) -> str:

@@ -36,7 +36,7 @@ class FaceObservation:
 
     points: [478, 3] float32, x and y in pixels of the whole picture, z in the same scale (smaller is nearer).
     score: how sure the mesh net is that there is a face, 0 to 1.
-    faces: how many faces the detector saw when it last looked at the whole picture, at least one.
+    faces: how many faces there were when the whole picture was last looked at, at least one.
     """
 
     points: np.ndarray
@@ -91,10 +91,10 @@ class FaceLandmarker:
         rgb = np.ascontiguousarray(rgb)
         points, score = self._observe(rgb, self._track)
         if points is None or not 0 <= time_s - self._counted_s < _COUNT_EVERY_S:
-            region, self._faces = self._detect(rgb)
-            self._counted_s = time_s
+            regions = self._detect(rgb)
+            self._faces, self._counted_s = self._count(rgb, regions), time_s
             if points is None:
-                points, score = self._observe(rgb, region)
+                points, score = self._observe(rgb, regions[0] if regions else None)
         self._track = None if points is None else _region_of(points)
         return None if points is None else FaceObservation(points, score, max(1, self._faces))
 
@@ -113,8 +113,14 @@ class FaceLandmarker:
         points[:, 2] *= region.side_px / _MESH_SIDE_PX
         return points.astype(np.float32), score
 
-    def _detect(self, rgb: np.ndarray) -> tuple[_Region | None, int]:
-        """Region of the largest face, and how many faces there are."""
+    def _count(self, rgb: np.ndarray, regions: list[_Region]) -> int:
+        """Of several detections those in which the mesh sees a face too: the ring of a collar may pass for one."""
+        if len(regions) < 2:
+            return len(regions)
+        return sum(self._observe(rgb, region)[0] is not None for region in regions)
+
+    def _detect(self, rgb: np.ndarray) -> list[_Region]:
+        """Regions that may hold a face, the largest first."""
         height, width = rgb.shape[:2]
         scale = _DETECTOR_SIDE_PX / max(height, width)
         small = cv2.resize(
@@ -128,15 +134,15 @@ class FaceLandmarker:
         boxes = raw_boxes.reshape(-1, 8, 2).astype(np.float64)
         boxes[:, [0, 2, 3, 4, 5, 6, 7]] += self._anchors[:, None]
         faces = _distinct(boxes, _sigmoid(raw_scores.reshape(-1)))
-        if not faces:
-            return None, 0
-        centre, size, right_eye, left_eye = max(faces, key=lambda face: np.prod(face[1]))[:4]
-        region = _Region(
-            centre_px=(centre - (left, top)) / scale,
-            side_px=_REGION_SCALE * float(size.max()) / scale,
-            angle=_angle(right_eye, left_eye),
-        )
-        return region, len(faces)
+        faces.sort(key=lambda face: -float(np.prod(face[1])))
+        return [
+            _Region(
+                centre_px=(centre - (left, top)) / scale,
+                side_px=_REGION_SCALE * float(size.max()) / scale,
+                angle=_angle(right_eye, left_eye),
+            )
+            for centre, size, right_eye, left_eye, *_ in faces
+        ]
 
 
 class _Net:
