@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from natural_video_llm import assets
 from natural_video_llm.capture.sample_speaker import write_sample_sessions
 from natural_video_llm.checkpoint import load_tokenizer
 
+# A machine that stands still for a moment is no fault, and what a search finds is found in every run.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 FACES_DIR = Path(__file__).resolve().parents[2] / "shared" / "faces"
 
 

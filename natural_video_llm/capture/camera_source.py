@@ -43,6 +43,10 @@ class Source(Protocol):
     def rate_hz(self) -> float | None:
         """The rate that was asked of it in frames/s, None where it has its own."""
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether an opened one can be held up, as a file can: none of its frames has to be dropped then."""
+
     def open(self) -> None:
         """Make ready; raises `UserError` where that fails."""
 
@@ -64,6 +68,8 @@ class LocalCamera:
         number: of the camera, 0 for the first.
         width_px, height_px, rate_hz: what to ask of it; the driver may answer with something else.
     """
+
+    can_wait = False
 
     def __init__(self, number: int, width_px: int, height_px: int, rate_hz: float):
         self.name, self.rate_hz = f"camera {number}", rate_hz
@@ -139,6 +145,10 @@ class Stream:
             raise UserError(f"{self.name}: there is no video stream in it; give another file or address")
         self._container = container
 
+    @property
+    def can_wait(self) -> bool:
+        return self._is_file or (self._container is not None and self._container.duration is not None)
+
     def _opened(self, live: bool) -> av.container.InputContainer:
         timeout = None if self._is_file else (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
         try:
@@ -148,8 +158,7 @@ class Stream:
 
     def frames(self, clock: SessionClock, stop: threading.Event) -> Frames:
         assert self._container is not None
-        live = not self._is_file and self._container.duration is None
-        yield from self._arriving(clock, stop) if live else self._played(clock, stop)
+        yield from self._played(clock, stop) if self.can_wait else self._arriving(clock, stop)
 
     def _arriving(self, clock: SessionClock, stop: threading.Event) -> Frames:
         assert self._container is not None

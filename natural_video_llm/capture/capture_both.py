@@ -107,6 +107,10 @@ class _Tapped:
         self.open, self.close = source.open, source.close
         self._source, self._on_frame = source, on_frame
 
+    @property
+    def can_wait(self) -> bool:
+        return self._source.can_wait
+
     def frames(self, clock: SessionClock, stop: threading.Event) -> Frames:
         for time_s, rgb in self._source.frames(clock, stop):
             self._on_frame(time_s, rgb)

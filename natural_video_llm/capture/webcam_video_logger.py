@@ -73,7 +73,6 @@ class VideoLogger:
         segment_s: length of a segment in seconds.
         say: takes the sentences about trouble that a person can mend, from any thread; each kind comes once.
         sees_face: whether there is a face in rgb [H, W, 3] uint8; asked once a second.
-        wait_for_room: where the encoder falls behind, hold the source up instead of dropping frames. Not for cameras.
 
     Raises (on entering):
         UserError: a second video logger, or the source cannot be opened.
@@ -87,10 +86,9 @@ class VideoLogger:
         segment_s: float = 10.0,
         say: Callable[[str], None] = lambda sentence: None,
         sees_face: Callable[[np.ndarray], bool] | None = None,
-        wait_for_room: bool = False,
     ):
         self._source, self._writer, self._clock = source, writer, clock
-        self._segment_s, self._sees_face, self._wait_for_room = segment_s, sees_face, wait_for_room
+        self._segment_s, self._sees_face = segment_s, sees_face
         self._nominal_rate_hz = source.rate_hz or _NOMINAL_RATE_HZ
         self._monitor = VideoMonitor(writer.path, source.rate_hz, say)
         self._queue: queue.Queue[_Frame | VideoGap | _End] = queue.Queue(
@@ -186,7 +184,7 @@ class VideoLogger:
         try:
             # A time that stands still, to the grain of the video's own clock, is a fault of the source.
             if time_s - self._last_s > _GRAIN_S:
-                self._queue.put(_Frame(time_s, rgb, self._dropped_before), block=self._wait_for_room)
+                self._queue.put(_Frame(time_s, rgb, self._dropped_before), block=self._source.can_wait)
                 self._last_s, self._dropped_before = time_s, 0
                 return
         except queue.Full:

@@ -344,7 +344,7 @@ class Conversation:
 
     def _remember(self, shown: list[ReplyToken], sampling: Sampling) -> None:
         # A mark that slipped in among the words was not shown, and would open a turn in the next prompt.
-        words = [token for token in shown if token.id not in self._engine.tokenizer.all_special_ids]
+        words = [token for token in shown if token.id not in self._engine.chat.special_ids]
         if words:
             self._text.turns.append(("assistant", TimedTokens([t.id for t in words], [t.time_s for t in words])))
         # Room for the next message is made now, while nobody waits.

@@ -33,7 +33,7 @@ class ChatFormat:
     `assistant:` lines, and `notice` says so in a line for whoever trains or talks; it is None otherwise.
 
     A turn's end is the first special token after its words: `end_ids` holds it by role, `end_length` how many tokens
-    after the words it takes to get there.
+    after the words it takes to get there. `special_ids` are all those that decoding leaves out of a text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -45,9 +45,10 @@ class ChatFormat:
             bos, self.marks = _plain_marks(tokenizer)
             self.notice = f"{error}; turns are written as plain lines that begin with user: and assistant:"
         self.start_ids: list[int] = self._encode(bos) if bos else []
-        special = set(tokenizer.all_special_ids)
+        added = tokenizer.added_tokens_decoder.items()
+        self.special_ids = {*tokenizer.all_special_ids, *(token for token, text in added if text.special)}
         self.end_length = {
-            role: next((i + 1 for i, token in enumerate(marks.after) if token in special), min(1, len(marks.after)))
+            role: next((i + 1 for i, t in enumerate(marks.after) if t in self.special_ids), min(1, len(marks.after)))
             for role, marks in self.marks.items()
         }
         self.end_ids = {

@@ -95,7 +95,7 @@ class Terminal:
 
     def exit_code(self) -> int:
         code = self.process.wait(timeout=_PATIENCE_S)
-        time.sleep(0.05)  # the last words are on their way
+        self._reader.join(timeout=_PATIENCE_S)  # the last words are on their way
         return code
 
     def kill(self) -> None:

@@ -24,13 +24,19 @@ from natural_video_llm.sessions.video import read_frames
 
 
 class Clip:
-    """Pictures with times, as fast as they are taken; then perhaps a loss, or silence."""
+    """Pictures with times, as fast as they are taken; then perhaps a loss, or silence. A camera or a file."""
 
     name = "a clip"
     rate_hz: float | None = 30.0
 
-    def __init__(self, times_s: Iterator[float] | list[float], pictures: list[np.ndarray], then: str = "end"):
-        self._times_s, self._pictures, self._then = times_s, pictures, then
+    def __init__(
+        self,
+        times_s: Iterator[float] | list[float],
+        pictures: list[np.ndarray],
+        then: str = "end",
+        can_wait: bool = False,
+    ):
+        self._times_s, self._pictures, self._then, self.can_wait = times_s, pictures, then, can_wait
         self.opened = 0
 
     def open(self) -> None:
@@ -91,8 +97,8 @@ def test_frames_that_cannot_be_kept_are_counted(tmp_path: Path, begun: Begun) ->
 
 def test_times_that_stand_still_or_go_back_are_dropped(tmp_path: Path, begun: Begun) -> None:
     writer, clock = begun
-    clip = Clip([0.0, 0.1, 0.1, 0.05, 0.2, 0.200001], [picture(1, 160, 120)])
-    with VideoLogger(clip, writer, clock, wait_for_room=True) as video:
+    clip = Clip([0.0, 0.1, 0.1, 0.05, 0.2, 0.200001], [picture(1, 160, 120)], can_wait=True)
+    with VideoLogger(clip, writer, clock) as video:
         wait_until_done(video)
     times_s = [time_s for time_s, _ in recorded(Session(tmp_path / "one"))]
     np.testing.assert_allclose(times_s, [0.0, 0.1, 0.2], atol=1e-3)
@@ -160,7 +166,7 @@ def test_an_hour_leaves_memory_flat_and_nothing_open(tmp_path: Path, begun: Begu
     gc.collect()
     open_before, threads_before = len(os.listdir("/dev/fd")), threading.active_count()
     began_s = time.monotonic()
-    with VideoLogger(Clip(times_s(), pictures), writer, clock, wait_for_room=True) as video:
+    with VideoLogger(Clip(times_s(), pictures, can_wait=True), writer, clock) as video:
         wait_until_done(video)
     took_s = time.monotonic() - began_s
     print(f"{length_s} s of video in {took_s:.0f} s; MB at each twentieth: {[round(one) for one in memory]}")

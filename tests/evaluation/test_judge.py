@@ -30,13 +30,19 @@ FREE = Price(0, 0)
 
 
 def judged(
-    server: JudgeServer, run: Path, price: Price = FREE, cap_usd: float = 1.0, retries: int = 0, stop_at: int = -1
+    server: JudgeServer,
+    run: Path,
+    price: Price = FREE,
+    cap_usd: float = 1.0,
+    retries: int = 0,
+    stop_at: int = -1,
+    timeout_s: float = 30,
 ) -> dict[str, Any]:
     def report(done: int, _: int) -> None:
         if done == stop_at:
             raise KeyboardInterrupt
 
-    judge = Judge(JudgeAddress("openai", server.url, "m"), timeout_s=0.5, retries=retries)
+    judge = Judge(JudgeAddress("openai", server.url, "m"), timeout_s=timeout_s, retries=retries)
     asker = Asker(judge, run / RAW_FILE, price, cap_usd)
     try:
         return judge_replies(Judgement.of(run, faces=False), judge, asker, report)
@@ -176,7 +182,7 @@ def test_trouble_now_and_then_loses_nothing(tmp_path: Path) -> None:
     """Every kind of trouble strikes once; what was answered is kept, the rest is asked again by the next run."""
     troubles = {
         3: Bad(429, "{}", {"Retry-After": "0.01"}),
-        7: Bad(wait_s=0.8),
+        7: Bad(wait_s=3),
         11: Bad(200, '{"choices": [{"mess'),
         15: Bad(200, "{}", cut=True),
         19: Bad(500, "oh"),
@@ -190,7 +196,7 @@ def test_trouble_now_and_then_loses_nothing(tmp_path: Path) -> None:
 
     run = make_run(tmp_path)
     with judge_server(shaky) as server:
-        first = judged(server, run)
+        first = judged(server, run, timeout_s=1.5)
         assert first["failed"] == {"refused": 1, "nonsense": 0, "no answer": 5}
         answered = len(server.requests) - 5
         result = judged(server, run)

@@ -44,7 +44,7 @@ any_text = st.lists(st.one_of(st.sampled_from(AWKWARD), st.text(characters, max_
     "".join
 )
 steps = st.floats(0, 2, allow_nan=False).map(lambda step: round(step, 3))
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 Align = Callable[[Text], AlignedUtterance]
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from natural_video_llm.preprocessing.encoders.clip_window import Clip, ClipWindow
@@ -11,7 +11,6 @@ from natural_video_llm.preprocessing.encoders.clip_window import Clip, ClipWindo
 Video = list[tuple[float, bool]]
 
 SLACK_S = 2e-5
-unhurried = settings(deadline=None)
 STEPS_S = st.one_of(st.sampled_from([0.001, 1 / 30, 0.04, 0.25, 0.5]), st.floats(1e-3, 0.4), st.floats(1.0, 5.0))
 WINDOWS = st.tuples(st.integers(1, 8), st.sampled_from([0.25, 0.5, 1.0, 1.7]), st.sampled_from([0.01, 0.1, 0.25, 0.8]))
 
@@ -57,13 +56,11 @@ def expected_clips(video: Video, places: int, window_s: float, stride_s: float) 
     return found
 
 
-@unhurried
 @given(videos(), WINDOWS)
 def test_a_stream_gives_what_the_whole_video_gives(video: Video, sizes: tuple[int, float, float]) -> None:
     assert clips_of(ClipWindow(*sizes), video) == expected_clips(video, *sizes)
 
 
-@unhurried
 @given(videos(), videos(), WINDOWS, st.data())
 def test_the_future_changes_nothing(
     video: Video, other: Video, sizes: tuple[int, float, float], data: st.DataObject
@@ -77,7 +74,6 @@ def test_the_future_changes_nothing(
         assert all(video[number][0] <= end_s for number in numbers)
 
 
-@unhurried
 @given(videos(), WINDOWS)
 def test_a_clip_comes_once_a_stride_and_never_in_a_burst(video: Video, sizes: tuple[int, float, float]) -> None:
     ends_s = [end_s for end_s, _, _ in clips_of(ClipWindow(*sizes), video)]
@@ -87,7 +83,6 @@ def test_a_clip_comes_once_a_stride_and_never_in_a_burst(video: Video, sizes: tu
     assert (np.diff(passed) >= 1).all()
 
 
-@unhurried
 @given(videos(), WINDOWS)
 def test_only_frames_that_can_still_be_shown_are_held(video: Video, sizes: tuple[int, float, float]) -> None:
     window = ClipWindow(*sizes)

@@ -269,7 +269,7 @@ def texts(draw: st.DrawFn) -> Text:
     return Text.model_validate({"speaker": draw(words), "text": said, "t_start": start, "t_end": end} | fields | more)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(texts(), max_size=3))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, said: list[Text]) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -155,6 +155,7 @@ async function interruption(browser) {
   for (const interrupt of [() => field(page).press("w"), () => page.keyboard.press("Escape")]) {
     const cancels = wire.text.filter(({ type }) => type === "response.cancel").length;
     await field(page).fill("Tell me a long story about your summer.");
+    await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
     await field(page).press("Enter");
     await page.getByRole("button", { name: "Stop" }).waitFor({ timeout: 60_000 });
     await interrupt();

@@ -1,7 +1,5 @@
 """Live sessions become session folders that alignment and training read, and nothing is kept without consent."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -187,15 +185,18 @@ def test_a_killed_server_loses_a_second_at_most(run: Path, tmp_path: Path, point
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "natural_video_llm", "serve", str(run), "--port", str(port)]
     with subprocess.Popen([*command, "--record", str(tmp_path)], stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: _listens(port), 60)
-        with connect(f"ws://127.0.0.1:{port}/v1/realtime") as link:
-            client = Client(link)
-            session_id = record(client, "geometry")
-            talk(client, [geometry(points + i) for i in range(50)], 2)
-            wait_until(lambda: len(Session(tmp_path / session_id).texts) == 2)
-            os.kill(process.pid, signal.SIGKILL)
-            with pytest.raises(ConnectionClosed):
-                client.until("never")
+        try:
+            wait_until(lambda: _listens(port), 60)
+            with connect(f"ws://127.0.0.1:{port}/v1/realtime") as link:
+                client = Client(link)
+                session_id = record(client, "geometry")
+                talk(client, [geometry(points + i) for i in range(50)], 2)
+                wait_until(lambda: len(Session(tmp_path / session_id).texts) == 2)
+                process.kill()
+                with pytest.raises(ConnectionClosed):
+                    client.until("never")
+        finally:
+            process.kill()
     mend_recordings(tmp_path)
     session = Session(tmp_path / session_id)
     ended = session.events[-1]

@@ -29,8 +29,11 @@ def test_what_one_writes_reaches_the_other_and_no_model_answers(server: LiveServ
 def test_a_third_person_is_refused_until_a_place_is_free(server: LiveServer) -> None:
     room = open_room(server)
     with server.connect(room) as ann:
-        with server.connect(room), server.connect(room) as third:
-            assert third.opening["error"]["code"] == "room_full"
+        with server.connect(room):
+            while ann.until("room.changed")[-1]["people"] != 2:
+                pass
+            with server.connect(room) as third:
+                assert third.opening["error"]["code"] == "room_full"
         while ann.until("room.changed")[-1]["people"] == 2:
             pass
         with server.connect(room) as later:

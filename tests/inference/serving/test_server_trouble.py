@@ -127,6 +127,8 @@ def test_ten_thousand_malformed_messages_crash_nothing(run: Path) -> None:
                 if number % 500 == 499:  # what the server says is read now and then
                     client.send("session.update", session={})
                     client.until("session.updated")
+                    bystander.send("session.update", session={})  # who says nothing is sent away
+                    bystander.until("session.updated")
             client.send("response.cancel")
             client.until("error")
             assert bystander.ask("Are you there?", max_output_tokens=3)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_data import GARBAGE, make_clip, make_sound, opened_files, save, told, word, words_of
 
@@ -251,7 +251,6 @@ entries = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(entries)
 def test_any_entry_is_an_utterance_in_time_or_a_reason(entry: dict[str, Any]) -> None:
     found = utterance_of(entry, "P1")
