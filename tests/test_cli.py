@@ -107,7 +107,7 @@ def test_extract_and_align_with_json(tiny_sessions: Path, tmp_path: Path) -> Non
 
 
 def test_ctrl_c_stops_quietly_and_a_second_run_completes(tmp_path: Path) -> None:
-    command = ["sample", str(tmp_path), "--workers", "2", *TINY]
+    command = ["sample", str(tmp_path), "--workers", "2", *TINY, "--turns", "6"]  # long enough to be stopped
     process = subprocess.Popen(
         [*NVLLM, *command],
         stdout=subprocess.DEVNULL,

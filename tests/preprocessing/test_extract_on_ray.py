@@ -85,9 +85,9 @@ def test_whatever_is_killed_the_files_are_those_of_one_process(
     started = psutil.Process(run.process.pid).children(recursive=True)
     assert len(ray_workers(psutil.Process(run.process.pid))) == 1
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-    assert run.process.wait(timeout=60) == 130
+    code = run.process.wait(timeout=60)
     run.end()
-    assert run.errors == ["nvllm: stopped"]
+    assert (code, run.errors) == (130, ["nvllm: stopped"]), run.lines
     assert_gone(started)
 
     there = {path: path.stat().st_mtime_ns for path in sessions.glob("*/latents/*/[0-9]*")}
