@@ -23,7 +23,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Only what makes a command shorter; everything else is run as printed.
 SHORTER = {
     "capture": "--video-source CLIPS/a.mp4 --yes consent.txt",
-    "train": "--match-steps 2 --steps 2 --batch-size 2",
+    "train": "--match-steps 2 --steps 2 --batch-size 2 --own-text-weight 0",
     "eval": "--replies 1",
     "chat": "--video CLIPS/a.mp4 --say 'Hello there.'",
 }
