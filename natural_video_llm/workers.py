@@ -2,10 +2,10 @@
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -27,9 +27,9 @@ def run_in_workers(
     # Spawned, not forked: OpenCV and the face nets keep threads that a fork would lose.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), context, prepare, prepare_with) as pool:
-        with _ctrl_c_ignored():  # the new processes inherit it
-            futures = [pool.submit(work, *job) for job in jobs]
         try:
+            with _ctrl_c_held_back():  # the new processes inherit it
+                futures = [pool.submit(work, *job) for job in jobs]
             for future in as_completed(futures):
                 yield future.result()
         except BaseException:
@@ -40,12 +40,14 @@ def run_in_workers(
 
 
 @contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only there may it be set
+def _ctrl_c_held_back() -> Iterator[None]:
+    """From this process until the end of the block, from those that begin in it for good."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # as it starts, it lets Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

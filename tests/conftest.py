@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from natural_video_llm.checkpoint import load_tokenizer
 # A machine that stands still for a moment is no fault, and what a search finds is found in every run.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+# A suite that was started in the background ignores Ctrl-C, and so would the programs whose Ctrl-C it tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 FACES_DIR = Path(__file__).resolve().parents[2] / "shared" / "faces"
 
 

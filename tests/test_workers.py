@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -28,6 +30,23 @@ def test_a_mistake_comes_through_and_ends_the_rest_at_once() -> None:
     before, start_s = multiprocessing.active_children(), time.monotonic()
     with pytest.raises(UserError, match="-1 is too small"):
         list(run_in_workers(square, [(2000,), (-1,), (3000,)], 2))
+    assert time.monotonic() - start_s < 30
+    assert multiprocessing.active_children() == before
+
+
+class Interrupted(list[tuple[int]]):
+    """Jobs during whose handing out Ctrl-C is pressed."""
+
+    def __iter__(self) -> Iterator[tuple[int]]:
+        for job in super().__iter__():
+            yield job
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_while_the_processes_begin_ends_them_at_once() -> None:
+    before, start_s = multiprocessing.active_children(), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_in_workers(square, Interrupted([(2000,), (3000,)]), 2))
     assert time.monotonic() - start_s < 30
     assert multiprocessing.active_children() == before
 
