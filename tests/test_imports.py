@@ -13,10 +13,7 @@ ALLOWED = {
     "sessions": {"errors", "run_folder"},
     "models": set(),
     "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "stop_signals", "workers"},
-    "preprocessing": {
-        *("sessions", "assets", "errors", "console", "device"),
-        *("ray_cluster", "stop_signals", "tokenization", "workers"),
-    },
+    "preprocessing": {"sessions", "assets", "errors", "console", "device", "ray_cluster", "tokenization", "workers"},
     "training": {
         *("sessions", "models", "preprocessing.encoders"),
         *("assets", "checkpoint", "console", "device", "errors", "run_folder", "tokenization"),

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -73,8 +72,11 @@ class Replier:
                 torch.from_numpy(seen.present)[None],
             ).to(self.model.absence.device)
 
-        settings: dict[str, Any] = {"temperature": temperature, "generator": generator}
-        tokens = list(generate_reply(self.model, self._new_decoder(), _prompt(example), look, self._ends, **settings))
+        decoder, prompt = self._new_decoder(), _prompt(example)
+        written = generate_reply(
+            self.model, decoder, prompt, look, self._ends, temperature=temperature, generator=generator
+        )
+        tokens = list(written)
         moved = float(np.mean([t.moved_bits for t in tokens])) if tokens else 0.0
         return str(self._tokenizer.decode([t.id for t in tokens])).strip(), moved
 

@@ -26,7 +26,6 @@ from natural_video_llm.preprocessing.encoders import Encoder, make_encoder
 from natural_video_llm.preprocessing.extract_video_latents import FailedSegment, Job, Outcome, RunJobs, try_segment
 from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.ray_cluster import cluster_here, no_ray, prepare_ray, short_folder, stderr_into
-from natural_video_llm.stop_signals import on_stop_signals
 
 LOCAL = "local"
 # How often a segment is tried that fails, or whose worker dies.
@@ -147,22 +146,10 @@ def _mapped(
         num_cpus=1,
         num_gpus=1 if on_gpu else 0,
     )
-    stopped = False
-
-    def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        raise KeyboardInterrupt
-
     try:
-        with on_stop_signals(stop):
-            for row in outcomes.iter_rows():
-                if stopped:  # raised where Ray could not be interrupted, in a destructor say
-                    raise KeyboardInterrupt
-                yield jobs[row["number"]], pickle.loads(row["outcome"])
+        for row in outcomes.iter_rows():
+            yield jobs[row["number"]], pickle.loads(row["outcome"])
     except ray.exceptions.RayError as error:
-        if stopped:  # the signal may have reached the workers first
-            raise KeyboardInterrupt from None
         raise UserError(f"--ray {address}: {_last_line(error)}") from error
 
 

@@ -74,8 +74,7 @@ def test_killed_at_any_moment_the_video_plays_up_to_a_second_before(tmp_path: Pa
         lost_s.append(killed_s - max(on_disk_s, last_start_s))
     assert len(lost_s) >= FAULT_REPEATS / 2
     print(f"lost: median {np.median(lost_s):.3f} s, most {max(lost_s):.3f} s; {len(lost_s)} killed while recording")
-    assert np.median(lost_s) <= 1.0
-    assert max(lost_s) <= 2.0, "on a machine with time for it one second"
+    assert max(lost_s) <= 1.0
 
     frames = recorded(session)
     times_s = [time_s for time_s, _ in frames]
@@ -134,8 +133,8 @@ def test_a_camera_that_goes_and_comes_back_leaves_a_gap(tmp_path: Path) -> None:
     (gap,) = [event for event in session.events if isinstance(event, VideoGap)]
     times_s = [time_s for time_s, _ in recorded(session)]
     there_s, away_s, back_s = (s - session.start.monotonic_s for s in (there_s, away_s, back_s))
-    assert there_s - 0.5 <= gap.t <= away_s, "from the last picture on"
-    assert back_s <= gap.t_end <= back_s + 10
+    assert there_s - 0.3 <= gap.t <= away_s, "from the last picture on"
+    assert back_s <= gap.t_end <= back_s + 5
     assert not [time_s for time_s in times_s if gap.t + 1e-3 < time_s < gap.t_end - 1e-3]
     assert len(session.finished_segments) == 2
     assert "secret" not in out + (session_path / "session.jsonl").read_text(encoding="utf-8")

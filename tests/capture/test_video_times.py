@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from logger_process import finish, recorded, recording, start, wait_for, write_clip
 from time_code import camera_server, picture, time_in
 from transformers import AutoTokenizer
@@ -36,22 +37,21 @@ def test_a_live_camera_is_timed_to_a_few_milliseconds(tmp_path: Path) -> None:
     session = Session(tmp_path / "one")
     assert session.start.monotonic_s is not None
     frames = recorded(session)
-    assert len(frames) >= 60
+    assert len(frames) >= 120
     errors_s = np.array([time_s + session.start.monotonic_s - time_in(rgb) for time_s, rgb in frames])
     print(report(errors_s))
     assert np.percentile(np.abs(errors_s), 50) <= 0.020
+    assert np.percentile(np.abs(errors_s), 99) <= 0.050
     assert in_order([time_s for time_s, _ in frames])
 
 
 def test_a_file_is_played_in_real_time(tmp_path: Path) -> None:
     """How long after the first frame a frame is recorded is what the picture says, and so is when it was there."""
     clip = write_clip(tmp_path / "clip.mp4", [100 + i / 30 for i in range(120)], lambda t: picture(t - 100))
-    began_s = time.monotonic()
     process = start(tmp_path / "one", clip)
     wait_for(lambda: recording(tmp_path / "one"))
     seen_s = time.monotonic()
     assert finish(process)[0] == 0
-    ended_s = time.monotonic()
     session = Session(tmp_path / "one")
     assert session.start.monotonic_s is not None
     frames = recorded(session)
@@ -61,8 +61,8 @@ def test_a_file_is_played_in_real_time(tmp_path: Path) -> None:
     print(report(errors_s))
     assert np.abs(errors_s).max() < 1e-3
     assert in_order([time_s for time_s, _ in frames])
-    assert began_s < first_s + session.start.monotonic_s <= seen_s
-    assert first_s + 119 / 30 <= session.events[-1].t <= ended_s - session.start.monotonic_s
+    assert seen_s - (first_s + session.start.monotonic_s) < 0.5
+    assert session.events[-1].t == pytest.approx(first_s + 119 / 30, abs=0.5)
 
 
 def test_a_variable_rate_is_followed_and_read_back_alike(tmp_path: Path, llm_dir: str) -> None:

@@ -168,7 +168,10 @@ def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twic
         [likeliest_reply(starter, message, points, seen_twice.size_px) for message in MESSAGES]
         for points in (seen_twice.browser, seen_twice.server, nobody)
     )
+    assert browser[:2] == server[:2]
     assert sum(a == b for a, b in zip(browser, server, strict=True)) >= len(MESSAGES) - 1
+    assert without[0] != server[0]
+    assert without[1] != server[1]
     assert sum(a != b for a, b in zip(without, server, strict=True)) >= len(MESSAGES) / 2
 
 
