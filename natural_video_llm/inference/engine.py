@@ -1,6 +1,5 @@
 """The live engine, free of any user interface: one set of weights, any number of conversations."""
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,9 +22,6 @@ from natural_video_llm.preprocessing.options import Execution
 from natural_video_llm.sessions.clock import SessionClock
 
 MAX_CONTEXT_TOKENS = 1024
-# oneDNN keeps what it has prepared for 1,024 shapes, and stretches of text and video come in any length: tens of MB in
-# an hour. Read by oneDNN at its first product, which comes later than this import.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 Result = TypeVar("Result")
 
 

@@ -4,8 +4,8 @@ What a token costs on a CPU is reading the weights once, and hundreds of small s
 the same input are joined, keys and values lie in memory of their full length from the start, the two rows are one
 below the first layer that sees the face, and what was seen is projected once a frame.
 
-What the layers add up, and the likeliest words' logits, stay in float32. Rounded to bfloat16 they would let an
-unnoticeable difference between two pictures of one face tip a reply over.
+All between the weights is float32. Rounded to bfloat16 it would let an unnoticeable difference between two pictures of
+one face tip a reply over.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from torch.nn import functional
 from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.face import SeenFace
 from natural_video_llm.models.fusion_transformer import FusionBlock, NaturalVideoLLM, Sight, decoder_layers
-from natural_video_llm.models.lean_linear import LeanHead, LeanLinear
+from natural_video_llm.models.lean_linear import LeanLinear
 
 _MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # tables that do not depend on the length of the text
@@ -89,7 +89,7 @@ class LeanWeights:
         self.embeddings = embeddings.weight.detach()
         body: Any = model.llm.get_decoder()
         self.norm = body.norm.weight.detach().float()
-        self.head = LeanHead(model.llm.get_output_embeddings(), "native" if weights == "int4" else weights)
+        self.head = LeanLinear([model.llm.get_output_embeddings()], "native" if weights == "int4" else weights)
         layers = decoder_layers(model.llm)
         self.layers = [_arrange(layer, model, i, weights) for i, layer in enumerate(layers)]
         self._rotary = body.rotary_emb
@@ -98,7 +98,7 @@ class LeanWeights:
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [positions, 1, head_size], the sign of the swapped half in the sin, for `rotate`."""
-        cos, sin = (table[0] for table in self._rotary(self.embeddings, positions))
+        cos, sin = (table[0] for table in self._rotary(self.norm, positions))
         half = sin.shape[-1] // 2
         return cos[:, None], torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)[:, None]
 
@@ -106,7 +106,7 @@ class LeanWeights:
         """Keys [..., head_size] as they would be that many positions earlier."""
         angle = positions * self._rotary.inv_freq.float()
         cos, sin = angle.cos().repeat(2), -angle.sin()
-        return rotate(keys.float(), cos, torch.cat([-sin, sin])).to(keys.dtype)
+        return rotate(keys, cos, torch.cat([-sin, sin]))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -120,7 +120,9 @@ def _arrange(layer: nn.Module, model: NaturalVideoLLM, number: int, weights: str
     block = model.blocks[str(number)] if number in model.config.fusion_layers else None
     assert block is None or isinstance(block, FusionBlock)
     head_norms = (
-        (attention.q_norm.weight.detach(), attention.k_norm.weight.detach()) if hasattr(attention, "q_norm") else None
+        (attention.q_norm.weight.detach().float(), attention.k_norm.weight.detach().float())
+        if hasattr(attention, "q_norm")
+        else None
     )
     return _Layer(
         norm=layer.input_layernorm.weight.detach().float(),  # type: ignore[union-attr, operator]
@@ -149,7 +151,7 @@ class LeanDecoder(Decoder):
         self.length = 0
         self._weights = weights
         size = (weights.kv_heads, weights.context_tokens, weights.head_size)
-        make = weights.embeddings.new_empty
+        make = weights.norm.new_empty
         self._keys = [make(1 if i < weights.lowest else 2, *size) for i in range(len(weights.layers))]
         self._values = [torch.empty_like(keys) for keys in self._keys]
         self._face: SeenFace | None = None
@@ -173,7 +175,7 @@ class LeanDecoder(Decoder):
             if layer.block is not None:
                 x = _look(layer, x, sight, next(seen))
             x = x + layer.out(self._attend(layer, number, x, tokens, mask))
-            gate, up = layer.gate_up(self._rounded(x, layer.feed_norm)).chunk(2, dim=-1)
+            gate, up = layer.gate_up(self._normed(x, layer.feed_norm)).chunk(2, dim=-1)
             x = x + layer.down(layer.act(gate) * up)
         self.length += tokens
         last = x.unflatten(0, (2, tokens))[:, -1]
@@ -194,9 +196,6 @@ class LeanDecoder(Decoder):
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return functional.rms_norm(x, weight.shape, weight, self._weights.eps)
 
-    def _rounded(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self._normed(x, weight).to(self._weights.embeddings.dtype)
-
     def _mask(self, tokens: int) -> Tensor | None:
         """[groups * tokens, length + tokens] bool, what each query may see; None for one token, which sees all."""
         if tokens == 1:
@@ -209,7 +208,7 @@ class LeanDecoder(Decoder):
         """x [rows * tokens, hidden] -> the heads' outputs side by side, [rows * tokens, heads * head_size]"""
         weights, start, end = self._weights, self.length, self.length + tokens
         heads, kv_heads = weights.heads, weights.kv_heads
-        qkv = layer.qkv(self._rounded(x, layer.norm)).view(-1, tokens, heads + 2 * kv_heads, weights.head_size)
+        qkv = layer.qkv(self._normed(x, layer.norm)).view(-1, tokens, heads + 2 * kv_heads, weights.head_size)
         rows = len(qkv)
         both = qkv[:, :, : heads + kv_heads]
         if layer.head_norms is not None:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from tiny_llms import FAMILIES, LATENT_SIZE, VOCABULARY, make_face, make_model
+from torch.nn import functional
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -19,7 +20,7 @@ from natural_video_llm.models.decoder import Decoder, TransformersDecoder
 from natural_video_llm.models.face import Face, SeenFace
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.models.lean_decoder import LeanDecoder, LeanWeights, lean_fits, rotate
-from natural_video_llm.models.lean_linear import LeanHead, LeanLinear
+from natural_video_llm.models.lean_linear import LeanLinear
 
 CONTEXT = 64
 IDS = torch.randint(0, VOCABULARY, (30,), generator=torch.Generator().manual_seed(4)).tolist()
@@ -107,6 +108,18 @@ def test_the_lean_path_is_the_llms_own(family: str, lora_rank: int) -> None:
     assert torch.equal(again, expected), "the model itself is as it was"
 
 
+@pytest.mark.parametrize("family", sorted(LEAN))
+def test_of_an_llm_in_bfloat16_nothing_else_is_rounded(family: str) -> None:
+    model = lean_model(family)
+    for weights in model.llm.parameters():
+        weights.data = weights.data.bfloat16()
+    found = pieces(LeanDecoder(LeanWeights(model, CONTEXT)), seen_by(model), (3, 1, 5, 1, 1))
+    for weights in model.llm.parameters():
+        weights.data = weights.data.float()
+    exact = pieces(TransformersDecoder(model), seen_by(model), (3, 1, 5, 1, 1))
+    torch.testing.assert_close(found, exact, atol=1e-4, rtol=0)
+
+
 def test_another_face_is_seen_at_once() -> None:
     model = lean_model("llama")
     other = make_face(batch=1, seed=7)
@@ -177,22 +190,29 @@ def test_weights_that_have_four_bits_keep_them(dtype: torch.dtype) -> None:
     linear.to(dtype)
     x = torch.randn(3, 64, dtype=dtype)
     for weights in ("native", "int4"):
-        torch.testing.assert_close(LeanLinear([linear], weights)(x), linear(x), atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(LeanLinear([linear], weights)(x.float()), linear(x).float(), atol=2e-2, rtol=2e-2)
     rough = torch.nn.Linear(64, 128, dtype=dtype)
-    assert 0 < (LeanLinear([rough], "int4")(x) - rough(x)).abs().max() < 0.3
+    assert 0 < (LeanLinear([rough], "int4")(x.float()) - rough(x)).abs().max() < 0.3
 
 
 @torch.no_grad()
-def test_near_ties_are_told_apart_in_bfloat16() -> None:
-    """Between 16 and 32 bfloat16 has steps of an eighth."""
-    linear = torch.nn.Linear(64, 256, bias=False)
-    linear.weight[0], linear.weight[1], linear.weight[1, 0] = 0.25, 0.25, 0.28125
-    x = torch.ones(2, 64)
-    rough = linear.to(torch.bfloat16)(x.bfloat16())
-    assert torch.equal(rough[:, 0], rough[:, 1])
-    logits = LeanHead(linear, "native")(x)
-    assert logits[:, :2].tolist() == 2 * [[16.0, 16.03125]]
-    assert torch.equal(logits.argmax(-1), torch.tensor([1, 1]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_maps_are_exact_whatever_the_weights_dtype(dtype: torch.dtype, bias: bool) -> None:
+    parts = [torch.nn.Linear(37, outputs, bias=bias, dtype=dtype) for outputs in (96, 5)]
+    joined = LeanLinear(parts, "native")
+    for rows in (1, 2, 9):
+        x = torch.randn(rows, 37)
+        expected = torch.cat([functional.linear(x.double(), *(p.double() for p in m.parameters())) for m in parts], -1)
+        torch.testing.assert_close(joined(x), expected.float(), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_weights_beyond_float16_stay_as_they_are() -> None:
+    linear = torch.nn.Linear(32, 64, dtype=torch.bfloat16)
+    linear.weight[3, 4] = 1e5
+    x = torch.ones(1, 32)
+    torch.testing.assert_close(LeanLinear([linear], "native")(x), linear(x.bfloat16()).float())
 
 
 def test_more_than_the_context_is_refused() -> None:
