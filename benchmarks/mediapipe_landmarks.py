@@ -4,9 +4,8 @@ Runs in an interpreter of its own, which needs nothing but the package mediapipe
 
     python -m venv PEER && PEER/bin/pip install mediapipe
 
-Reads a header of four int64 (height, width, clip begins, milliseconds) and the picture, rgb uint8, for each frame;
-answers with float64: the CPU seconds that it took, all threads together, then 478 x 3 points in pixels (NaN where
-there is no face).
+Reads a header of three int64 (height, width, clip begins) and the picture, rgb uint8, for each frame; answers with
+float64: the CPU seconds that it took, all threads together, then 478 x 3 points in pixels (NaN where there is no face).
 """
 
 import sys
@@ -17,6 +16,7 @@ from mediapipe import Image, ImageFormat
 from mediapipe.tasks.python import BaseOptions, vision
 
 POINTS = 478
+DAY_MS = 24 * 3600 * 1000
 
 
 def main() -> None:
@@ -28,17 +28,19 @@ def main() -> None:
         output_face_blendshapes=False,
     )
     landmarker = vision.FaceLandmarker.create_from_options(options)
-    while header := sys.stdin.buffer.read(32):
-        height_px, width_px, begins, time_ms = np.frombuffer(header, np.int64).tolist()
+    pictures = 0
+    while header := sys.stdin.buffer.read(24):
+        height_px, width_px, begins = np.frombuffer(header, np.int64).tolist()
         picture = sys.stdin.buffer.read(height_px * width_px * 3)
         rgb = np.frombuffer(picture, np.uint8).reshape(height_px, width_px, 3)
         if begins:
             landmarker.close()
             landmarker = vision.FaceLandmarker.create_from_options(options)
         start_s = time.process_time()
-        # As if hours lay between two pictures: its smoothing over time is then none (web/src/face/faceWorker.ts).
+        # As if a day lay between two pictures: its smoothing over time is then none (web/src/face/faceWorker.ts).
+        pictures += 1
         image = Image(image_format=ImageFormat.SRGB, data=rgb)
-        faces = landmarker.detect_for_video(image, 10_000 * time_ms).face_landmarks
+        faces = landmarker.detect_for_video(image, pictures * DAY_MS).face_landmarks
         took_s = time.process_time() - start_s
         points = np.full((POINTS, 3), np.nan)
         if faces:

@@ -12,7 +12,7 @@ import pytest
 from skimage.data import astronaut
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
+from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker, _averaged
 
 # Where a person reads these points off the portrait, in pixels: outer eye corners, nose tip, chin, forehead.
 PORTRAIT_POINTS = {33: (195, 101), 263: (255, 104), 1: (223, 131), 152: (222, 177), 10: (226, 72)}
@@ -79,7 +79,7 @@ def test_faces_are_counted_once_a_second(landmarker: FaceLandmarker) -> None:
 
 
 def test_what_only_the_detector_takes_for_a_face_is_not_counted(landmarker: FaceLandmarker) -> None:
-    (head,) = landmarker._detect(astronaut())
+    (head,) = landmarker._detect(astronaut(), _averaged)
     collar = replace(head, centre_px=head.centre_px + np.array([0, 150]), side_px=head.side_px / 2)
     assert landmarker._count(astronaut(), [head, collar]) == 1
 

@@ -21,6 +21,8 @@ from natural_video_llm.preprocessing.encoders.face_landmarks import (
     POINTS,
     RIGHT_EYE_OUTER,
     FaceLandmarker,
+    depth_stretch,
+    face_angle,
 )
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
 
@@ -90,18 +92,19 @@ def geometry_latent(points: np.ndarray, width_px: int, height_px: int) -> np.nda
     """The latent [1440] float16 of one face.
 
     Args:
-        points: [478, 3], x and y in pixels of the picture, z in the same scale (smaller is nearer), as MediaPipe's
-            face landmarker orders them; a browser may have found them.
+        points: [478, 3], x and y in pixels of the picture, z times the picture's width, as MediaPipe's face
+            landmarker has them; a browser may have found them.
         width_px, height_px: of the picture.
 
     Raises:
         ValueError: the points have another shape, are not finite, or lie all in one place.
     """
-    points = np.asarray(points, np.float64)
+    points = np.array(points, np.float64)
     if points.shape != (POINTS, 3) or not np.isfinite(points).all() or width_px <= 0 or height_px <= 0:
         raise ValueError(f"a face must be [{POINTS}, 3] finite numbers on a picture, not {list(points.shape)}")
     head = _reference_head()
     rigid = head.rigid
+    points[:, 2] /= depth_stretch(face_angle(points), width_px, height_px)
     centre = points[rigid].mean(axis=0)
     eye_distance_px = np.linalg.norm(points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER])
     if not 0 < eye_distance_px < 1e6:

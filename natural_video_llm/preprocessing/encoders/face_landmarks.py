@@ -8,6 +8,7 @@ looks where MediaPipe's would: what its FaceLandmarker finds in a browser can ta
 
 import math
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,16 @@ _MIN_SCORE = 0.5
 _MAX_OVERLAP = 0.3
 _REGION_SCALE = 1.5
 _COUNT_EVERY_S = 1.0
+# What the detector sees [128, 128, 3] uint8, pixels of the picture for one of its own, where its corner lies there.
+_Square = tuple[np.ndarray, float, np.ndarray]
 
 
 @dataclass(frozen=True)
 class FaceObservation:
     """One face in one picture.
 
-    points: [478, 3] float32, x and y in pixels of the whole picture, z in the same scale (smaller is nearer).
+    points: [478, 3] float32, x and y in pixels of the whole picture, z in the same scale (smaller is nearer) times
+        `depth_stretch`, as MediaPipe has it.
     score: how sure the mesh net is that there is a face, 0 to 1.
     faces: how many faces there were when the whole picture was last looked at, at least one.
     """
@@ -91,10 +95,10 @@ class FaceLandmarker:
         rgb = np.ascontiguousarray(rgb)
         points, score = self._observe(rgb, self._track)
         if points is None or not 0 <= time_s - self._counted_s < _COUNT_EVERY_S:
-            regions = self._detect(rgb)
+            regions = self._detect(rgb, _averaged)
             self._faces, self._counted_s = self._count(rgb, regions), time_s
-            if points is None:
-                points, score = self._observe(rgb, regions[0] if regions else None)
+            if points is None and regions:
+                points, score = self._observe_first(rgb, regions[0])
         self._track = None if points is None else _region_of(points)
         return None if points is None else FaceObservation(points, score, max(1, self._faces))
 
@@ -103,14 +107,15 @@ class FaceLandmarker:
         if region is None:
             return None, 0.0
         to_picture = region.to_picture()
-        np.multiply(_cut_out(rgb, region, to_picture), np.float32(1 / 255), out=self._crop)
+        crop = _cut_out(rgb, to_picture, _MESH_SIDE_PX, cv2.BORDER_REPLICATE)
+        np.multiply(crop, np.float32(1 / 255), out=self._crop)
         raw_points, raw_presence = self._mesh(self._crop)[:2]
         score = 1 / (1 + math.exp(-max(raw_presence.item(), -100.0)))
         if score < _MIN_SCORE:
             return None, score
         points = raw_points.reshape(POINTS, 3).astype(np.float64)
         points[:, :2] = points[:, :2] @ to_picture[:, :2].T + to_picture[:, 2]
-        points[:, 2] *= region.side_px / _MESH_SIDE_PX
+        points[:, 2] *= region.side_px / _MESH_SIDE_PX * depth_stretch(region.angle, *rgb.shape[1::-1])
         return points.astype(np.float32), score
 
     def _count(self, rgb: np.ndarray, regions: list[_Region]) -> int:
@@ -119,26 +124,34 @@ class FaceLandmarker:
             return len(regions)
         return sum(self._observe(rgb, region)[0] is not None for region in regions)
 
-    def _detect(self, rgb: np.ndarray) -> list[_Region]:
-        """Regions that may hold a face, the largest first."""
-        height, width = rgb.shape[:2]
-        scale = _DETECTOR_SIDE_PX / max(height, width)
-        small = cv2.resize(
-            rgb, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
-        )
-        top, left = (_DETECTOR_SIDE_PX - small.shape[0]) // 2, (_DETECTOR_SIDE_PX - small.shape[1]) // 2
-        canvas = np.full((_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX, 3), -1.0, dtype=np.float32)
-        canvas[top : top + small.shape[0], left : left + small.shape[1]] = small / np.float32(127.5) - 1
+    def _observe_first(self, rgb: np.ndarray, found: _Region) -> tuple[np.ndarray | None, float]:
+        """As `_observe`, of a face that is in `found`, but looking where MediaPipe's detector would have found it.
 
-        raw_boxes, raw_scores = self._detector(canvas)
+        That one looks up single pixels, and so takes noise for faces and misses small ones: it may say where a face is,
+        not whether. A picture that it would have to enlarge it gets half a pixel wrong.
+        """
+        seen = self._observe(rgb, found)
+        if seen[0] is None or max(rgb.shape[:2]) < _DETECTOR_SIDE_PX:
+            return seen
+        near = found.side_px / 4
+        for region in self._detect(rgb, _sampled):
+            if np.linalg.norm(region.centre_px - found.centre_px) < near:
+                again = self._observe(rgb, region)
+                return seen if again[0] is None else again
+        return seen
+
+    def _detect(self, rgb: np.ndarray, shrink: Callable[[np.ndarray], _Square]) -> list[_Region]:
+        """Regions that may hold a face, the largest first."""
+        square, scale, corner_px = shrink(rgb)
+        raw_boxes, raw_scores = self._detector(square / np.float32(127.5) - 1)
         boxes = raw_boxes.reshape(-1, 8, 2).astype(np.float64)
         boxes[:, [0, 2, 3, 4, 5, 6, 7]] += self._anchors[:, None]
         faces = _distinct(boxes, _sigmoid(raw_scores.reshape(-1)))
         faces.sort(key=lambda face: -float(np.prod(face[1])))
         return [
             _Region(
-                centre_px=(centre - (left, top)) / scale,
-                side_px=_REGION_SCALE * float(size.max()) / scale,
+                centre_px=centre * scale + corner_px,
+                side_px=_REGION_SCALE * float(size.max()) * scale,
                 angle=_angle(right_eye, left_eye),
             )
             for centre, size, right_eye, left_eye, *_ in faces
@@ -170,6 +183,25 @@ def _load_nets(task_file: Path, threads: int) -> dict[str, _Net]:
             return {name: _Net(bundle.read(name), threads) for name in (_DETECTOR_FILE, _MESH_FILE)}
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise UserError(f"{task_file}: not a readable face model bundle ({error}); {remedy}") from error
+
+
+def _averaged(rgb: np.ndarray) -> _Square:
+    """The picture as the detector sees it, each pixel the average of those that it stands for."""
+    height, width = rgb.shape[:2]
+    scale = max(height, width) / _DETECTOR_SIDE_PX
+    small = cv2.resize(rgb, (max(1, round(width / scale)), max(1, round(height / scale))), interpolation=cv2.INTER_AREA)
+    top, left = (_DETECTOR_SIDE_PX - small.shape[0]) // 2, (_DETECTOR_SIDE_PX - small.shape[1]) // 2
+    square = np.zeros((_DETECTOR_SIDE_PX, _DETECTOR_SIDE_PX, 3), np.uint8)
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return square, scale, -scale * np.array([left, top])
+
+
+def _sampled(rgb: np.ndarray) -> _Square:
+    """The picture as MediaPipe's detector sees it, each pixel interpolated between four."""
+    corner_px = (np.array(rgb.shape[1::-1]) - max(rgb.shape[:2])) / 2
+    scale = max(rgb.shape[:2]) / _DETECTOR_SIDE_PX
+    to_picture = np.column_stack([scale * np.eye(2), corner_px])
+    return _cut_out(rgb, to_picture, _DETECTOR_SIDE_PX, cv2.BORDER_CONSTANT), scale, corner_px
 
 
 def _anchors() -> np.ndarray:
@@ -208,17 +240,15 @@ def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return shared / np.maximum(union, 1e-9)
 
 
-def _cut_out(rgb: np.ndarray, region: _Region, to_picture: np.ndarray) -> np.ndarray:
-    """[256, 256, 3] uint8: the region turned upright; where it leaves the picture, the edge goes on."""
-    corner = np.maximum(region.centre_px - 0.75 * region.side_px, 0).astype(int)
-    left, top = np.minimum(corner, (rgb.shape[1] - 1, rgb.shape[0] - 1)).tolist()
-    extent = math.ceil(1.5 * region.side_px) + 1
-    # OpenCV warps four channels three times as fast as three.
-    near = cv2.cvtColor(rgb[top : top + extent, left : left + extent], cv2.COLOR_RGB2RGBA)
-    to_near = to_picture - [[0, 0, left], [0, 0, top]]
-    size, how = (_MESH_SIDE_PX, _MESH_SIDE_PX), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    crop = cv2.warpAffine(near, to_near, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.cvtColor(crop, cv2.COLOR_RGBA2RGB)
+def _cut_out(rgb: np.ndarray, to_picture: np.ndarray, side_px: int, border: int) -> np.ndarray:
+    """[side_px, side_px, 3] uint8: what `to_picture` [2, 3] maps to; `border` is OpenCV's, beyond the picture's edge.
+
+    Interpolates at steps of 1/32 px, as warps did before OpenCV 4.11 and do in MediaPipe.
+    """
+    steps = np.arange(side_px, dtype=np.float32)
+    x, y = (np.add.outer(down * steps + start, across * steps) for across, down, start in to_picture.astype(np.float32))
+    where, fractions = cv2.convertMaps(x, y, cv2.CV_16SC2)
+    return cv2.remap(rgb, where, fractions, cv2.INTER_LINEAR, borderMode=border)
 
 
 def _region_of(points: np.ndarray) -> _Region:
@@ -228,8 +258,22 @@ def _region_of(points: np.ndarray) -> _Region:
     return _Region(
         centre_px=(low + high) / 2,
         side_px=_REGION_SCALE * float((high - low).max()),
-        angle=_angle(flat[RIGHT_EYE_OUTER], flat[LEFT_EYE_OUTER]),
+        angle=face_angle(flat),
     )
+
+
+def face_angle(points: np.ndarray) -> float:
+    """How far the line through the eyes of points [478, 2 or 3] is turned, in radians, clockwise on the screen."""
+    return _angle(points[RIGHT_EYE_OUTER], points[LEFT_EYE_OUTER])
+
+
+def depth_stretch(angle: float, width_px: int, height_px: int) -> float:
+    """How much too deep MediaPipe takes a face that it follows at that angle.
+
+    It measures depth by an edge of the turned region, of which it takes the part across in picture widths and the part
+    down in picture heights (its LandmarkProjectionCalculator).
+    """
+    return math.hypot(math.cos(angle), math.sin(angle) * width_px / height_px)
 
 
 def _turn(angle: float) -> np.ndarray:

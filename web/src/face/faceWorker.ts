@@ -16,14 +16,17 @@ const scope = self as unknown as WorkerScope;
 const COUNT_EVERY_S = 1;
 /**
  * MediaPipe smooths a single face over time, the less the longer its last picture is ago. The server's landmarker does
- * not smooth, so here every picture comes hours after the one before.
+ * not smooth, so here every picture comes a day after the one before. Its filter counts nanoseconds in 64 bits, which
+ * are at their end after so many days.
  */
-const STRETCH = 10_000;
+const DAY_MS = 24 * 3600 * 1000;
+const MAX_DAYS = 100_000;
 
 // One that follows a face from its own points, as the server does: asked for two, MediaPipe would look for
 // the face anew in every picture. And one that counts.
 const opening = Promise.all([openLandmarker("VIDEO", 1), openLandmarker("IMAGE", 4)]);
 let counted = { atS: -Infinity, faces: 0 };
+let days = 0;
 
 function openLandmarker(runningMode: "VIDEO" | "IMAGE", numFaces: number): Promise<FaceLandmarker> {
   return FaceLandmarker.createFromOptions(
@@ -55,7 +58,12 @@ scope.onmessage = async ({ data }) => {
   const [follower, counter] = await opening;
   const startedMs = performance.now();
   const { width, height } = data.picture;
-  const [landmarks] = follower.detectForVideo(data.picture, data.timeS * 1000 * STRETCH).faceLandmarks;
+  if (days === MAX_DAYS) {
+    await follower.setOptions({}); // which begins its time anew
+    days = 0;
+  }
+  days += 1;
+  const [landmarks] = follower.detectForVideo(data.picture, days * DAY_MS).faceLandmarks;
   if (!landmarks) {
     counted = { atS: -Infinity, faces: 0 };
   } else if (data.timeS - counted.atS >= COUNT_EVERY_S) {
