@@ -42,6 +42,14 @@ test("a slow machine gets fewer pictures at once, a quick one more only after a 
   assert.equal(pace.rateHz, 15);
 });
 
+test("one slow picture, the first one say, lowers nothing", () => {
+  const pace = new Pace();
+  for (const workS of [0.5, ...Array(40).fill(0.02), 0.3, ...Array(40).fill(0.02)]) {
+    pace.took(workS, 0);
+    assert.equal(pace.rateHz, 15);
+  }
+});
+
 test("at most as many pictures are due as the rate says", () => {
   const pace = new Pace();
   const due = Array.from({ length: 300 }, (_, frame) => pace.due(frame / 30)).filter(Boolean).length;

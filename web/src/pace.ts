@@ -1,11 +1,16 @@
 const RATES_HZ = [15, 10, 6, 3];
 const SHARE = 0.6;
 const PATIENCE_S = 5;
+const REMEMBERED = 15;
+const ENOUGH = 5;
 
-/** How many pictures a second this machine can work on, from what the last ones took; at most 15. */
+/**
+ * How many pictures a second this machine can work on, at most 15. The middle one of the last pictures' times counts: the
+ * very first picture takes ten times as long as any later one.
+ */
 export class Pace {
   rateHz = RATES_HZ[0] as number;
-  private meanS = 0;
+  private readonly lastWorkS: number[] = [];
   private lastS = Number.NEGATIVE_INFINITY;
   private loweredS = Number.NEGATIVE_INFINITY;
 
@@ -22,8 +27,11 @@ export class Pace {
 
   /** Tell that one picture took `workS`; lowers the rate at once, raises it only after some seconds. */
   took(workS: number, timeS: number): void {
-    this.meanS = this.meanS ? 0.9 * this.meanS + 0.1 * workS : workS;
-    const sustained = RATES_HZ.find((rateHz) => rateHz * this.meanS <= SHARE) ?? 3;
+    this.lastWorkS.push(workS);
+    if (this.lastWorkS.length > REMEMBERED) this.lastWorkS.shift();
+    if (this.lastWorkS.length < ENOUGH) return;
+    const middleS = this.lastWorkS.toSorted((a, b) => a - b)[this.lastWorkS.length >> 1] as number;
+    const sustained = RATES_HZ.find((rateHz) => rateHz * middleS <= SHARE) ?? 3;
     if (sustained < this.rateHz) this.loweredS = timeS;
     if (sustained < this.rateHz || timeS - this.loweredS > PATIENCE_S) this.rateHz = sustained;
   }
