@@ -2,32 +2,23 @@
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from fake_camera import real_face, sample_face
 from page_server import BUILT, REAL_FACE, Server, node
+from seen_twice import MESSAGES, SeenTwice, first_reply, found_by_browser, see_twice
 
 from natural_video_llm.assets import STARTER
 from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.inference.conversation import Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.preprocessing.align_text_video import align_session
-from natural_video_llm.preprocessing.encoders.face_landmarks import (
-    LEFT_EYE_OUTER,
-    POINTS,
-    RIGHT_EYE_OUTER,
-    FaceLandmarker,
-)
 from natural_video_llm.preprocessing.extract_video_latents import extract
 from natural_video_llm.preprocessing.options import Execution
-from natural_video_llm.sessions.clock import SessionClock
 from natural_video_llm.sessions.folder import find_sessions
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import train
@@ -95,25 +86,6 @@ def test_nothing_in_the_page_knows_an_address_to_send_statistics_to(web_tools: P
         assert "odml.pa.googleapis.com" not in script.read_text(encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class SeenTwice:
-    """The same pictures' points [pictures, 478, 3] in pixels, as the browser and as the server found them."""
-
-    browser: np.ndarray
-    server: np.ndarray
-    size_px: tuple[int, int]
-
-
-def found_by_browser(frames: list[np.ndarray], folder: Path, chromium: str, server: Server) -> list[dict]:
-    files = [folder / f"{number}.png" for number in range(len(frames))]
-    for file, rgb in zip(files, frames, strict=True):
-        cv2.imwrite(str(file), rgb[..., ::-1])
-    (worker,) = BUILT.glob("app/faceWorker-*.js")
-    made = node("geometry.mjs", server.address, chromium, f"/app/{worker.name}", *files)
-    assert made.returncode == 0, made.stderr
-    return json.loads(made.stdout)
-
-
 @pytest.fixture(scope="module", params=["webcam", "sample"])
 def seen_twice(
     request: pytest.FixtureRequest, chromium: str, server: Server, face_task_file: Path, tmp_path_factory: Any
@@ -122,19 +94,11 @@ def seen_twice(
         frames = list(real_face(REAL_FACE, 60))[::2]
     else:
         frames = list(sample_face(face_task_file, "smile_comes"))[:60:2]
-    found = found_by_browser(frames, tmp_path_factory.mktemp("pictures"), chromium, server)
-    landmarker = FaceLandmarker(face_task_file)
-    own = [face.points for n, rgb in enumerate(frames) if (face := landmarker(rgb, n / 15)) is not None]
-    browser = np.reshape([one["points"] for one in found], (len(frames), POINTS, 3))
-    height_px, width_px = frames[0].shape[:2]
-    return SeenTwice(browser, np.stack(own), (width_px, height_px))
+    return see_twice(frames, tmp_path_factory.mktemp("pictures"), chromium, server)
 
 
 def test_browser_and_server_see_the_same_face(seen_twice: SeenTwice) -> None:
-    """Mean over frames and points, in distances between the eyes' outer corners."""
-    eyes = np.linalg.norm(seen_twice.server[:, LEFT_EYE_OUTER] - seen_twice.server[:, RIGHT_EYE_OUTER], axis=-1)
-    apart = np.linalg.norm(seen_twice.browser - seen_twice.server, axis=-1).mean(axis=-1)
-    assert np.mean(apart / eyes) < 0.01
+    assert seen_twice.apart().mean() < 0.0015
 
 
 def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> None:
@@ -148,24 +112,13 @@ def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> 
     assert [picture["points"] is None for picture in found] == 17 * [False] + [True, False]
 
 
-MESSAGES = (
-    "I lost my keys",
-    "I got a new job",
-    "My dad wants to come to my match",
-    "I am moving to another city",
-    "The exam was yesterday",
-    "My sister called me last night",
-    "I cooked dinner for everyone",
-    "We adopted a dog",
-)
-
-
 def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twice: SeenTwice, starter: Engine) -> None:
-    """How the starter adapter's likeliest reply begins; without a face it begins otherwise. One of eight may differ:
-    two words can be as likely as each other (docs/page.md)."""
+    """Whole replies, drawn from the same seed; without a face they are others. One of eight may differ: two words can
+    be as likely as each other (docs/page.md)."""
     nobody: list[np.ndarray | None] = [None] * len(seen_twice.server)
+    sampling = Sampling(seed=0, max_tokens=20)
     browser, server, without = (
-        [likeliest_reply(starter, message, points, seen_twice.size_px) for message in MESSAGES]
+        [first_reply(starter, message, points, seen_twice.size_px, sampling) for message in MESSAGES]
         for points in (seen_twice.browser, seen_twice.server, nobody)
     )
     assert browser[:2] == server[:2]
@@ -179,22 +132,3 @@ def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twic
 def starter(llm_dir: str) -> Iterator[Engine]:
     with Engine.load(Path(STARTER)) as engine:
         yield engine
-
-
-class PlayedClock(SessionClock):
-    """Stands where it is put: a reply is written in the moment of the last picture."""
-
-    time_s = 0.0
-
-    def now_s(self) -> float:
-        return self.time_s
-
-
-def likeliest_reply(engine: Engine, message: str, points: Iterable[np.ndarray | None], size_px: tuple[int, int]) -> str:
-    clock = PlayedClock()
-    with closing(engine.open(clock, Sampling(temperature=0, max_tokens=5))) as conversation:
-        for number, found in enumerate(points):
-            clock.time_s = number / 15
-            assert conversation.see_points(clock.time_s, found, *size_px)
-            conversation.settle()
-        return "".join(piece.text for piece in conversation.reply(message))
