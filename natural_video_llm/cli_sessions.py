@@ -126,30 +126,22 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
     Args:
         session: a session folder.
         yes: do not ask.
-        runs: a folder of runs; reports that show the session are deleted, runs that were trained or tested on it
-            are named, and stay.
+        runs: a folder of runs; reports that show the session and evaluations that keep words of it are deleted, runs
+            that were trained or tested on it are named, and stay.
     """
-    from natural_video_llm.sessions.deletion import (
-        delete_reports,
-        delete_session,
-        evaluations_of,
-        runs_trained_on,
-        session_id_of,
-    )
+    from natural_video_llm.sessions.deletion import delete_session, runs_trained_on, session_id_of
 
     session_id = session_id_of(session)
     if not yes:
         question = f"Delete {session.resolve()} with its video, text, latents and aligned data?"
         if plain_yes(console, question) is None:
             raise UserError(f"{session} is kept; answer yes or give --yes to delete it")
-    delete_session(session)
-    lines = [f"deleted: {session}"]
+    made = delete_session(session, runs)
+    lines = [f"deleted: {session}", *(f"deleted: {file} (it held something of the session)" for file in made)]
     if runs is not None:
         trained = runs_trained_on(session_id, runs)
         lines += [f"{run} used it for {'training' if part == 'train' else 'testing'}" for run, part in trained]
         lines += [f"no run below {runs} used it"] * (not trained)
-        lines += [f"deleted: {report} (it showed the session)" for report in delete_reports(session_id, runs)]
-        lines += [f"{file} keeps words of it: evaluate again or delete it" for file in evaluations_of(session_id, runs)]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -71,6 +71,8 @@ def test_delete_asks(sessions: Path, tmp_path: Path) -> None:
     doomed = sessions / "person_001"
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"train": ["person_001"], "test": []}')
+    words = tmp_path / "run" / "replies.jsonl"
+    words.write_text('{"session_id": "person_001"}\n')
     command = [*NVLLM, "sessions", "delete", str(doomed), "--runs", str(tmp_path)]
     no = subprocess.run(command, input="no\n", capture_output=True, text=True, check=False)
     assert no.returncode == 1
@@ -81,6 +83,8 @@ def test_delete_asks(sessions: Path, tmp_path: Path) -> None:
     yes = subprocess.run(command, input="yes\n", capture_output=True, text=True, check=False)
     assert yes.returncode == 0, yes.stderr
     assert f"{tmp_path / 'run'} used it for training" in yes.stdout
+    assert f"deleted: {words} (it held something of the session)" in yes.stdout
+    assert not words.exists()
     assert [p.name for p in session_folders(sessions)] == ["person_000", "person_002"]
 
 

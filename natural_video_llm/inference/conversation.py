@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from natural_video_llm.inference.engine import Engine
 
 MAX_REPLY_TOKENS = 60
-_FACE_SCORE = 0.5
 
 
 class BusyError(RuntimeError):
@@ -148,25 +147,17 @@ class Conversation:
         """
         return self._face.see(time_s, rgb)
 
-    def see_points(
-        self,
-        time_s: float,
-        points: np.ndarray | None,
-        width_px: int,
-        height_px: int,
-        score: float = 1.0,
-    ) -> bool:
+    def see_points(self, time_s: float, points: np.ndarray | None, width_px: int, height_px: int) -> bool:
         """Take a face that somebody else has found: points [478, 3] as in `geometry_latent`, captured at `time_s`;
-        None, or a score below 0.5, where nobody is in view. Otherwise as `see`.
+        None where nobody is in view. Otherwise as `see`.
 
         Raises:
             ValueError: they are no face, or the run does not read face geometry.
         """
         if not self._engine.takes_geometry:
             raise ValueError("this run reads no face geometry; send pictures")
-        if points is None or score < _FACE_SCORE:
-            return self._face.see_latent(time_s, None)
-        return self._face.see_latent(time_s, geometry_latent(points, width_px, height_px))
+        latent = None if points is None else geometry_latent(points, width_px, height_px)
+        return self._face.see_latent(time_s, latent)
 
     def settle(self) -> None:
         """Wait until every picture that was taken is encoded and every draft read."""
@@ -305,7 +296,7 @@ class Conversation:
             if tokens:
                 log_probs = self._text.next(tokens[-1].id, now_s)
             else:
-                log_probs = self._text.begin_reply(self._text.prompt(), self._settled(), now_s)
+                log_probs = self._text.begin_reply(self._text.prompt(), self._text.before_last(), now_s)
             token = choose_token(log_probs, now_s, sampling.temperature, self._generator, sampling.top_p)
             took = time.perf_counter() - began
             self.stages.add("wait", began - asked)
@@ -321,11 +312,17 @@ class Conversation:
         return self._run(step)
 
     def _recall(self, turns: Sequence[tuple[str, str]]) -> None:
-        now_s = self.clock.now_s()
-        for role, text in turns:
+        """The newest as far as they may fit: to read a long history keeps the other conversations waiting."""
+        now_s, room = self.clock.now_s(), self._engine.context_tokens
+        recalled = []
+        for role, text in reversed(turns):
             words = timed_words(self._engine.tokenizer, text, [now_s] * len(text))
             if words.ids:
-                self._text.turns.append(("assistant" if role == "assistant" else "user", words))
+                recalled.append(("assistant" if role == "assistant" else "user", words))
+                room -= len(words.ids)
+            if room < 0:
+                break
+        self._text.turns += reversed(recalled)
 
     def _ask(self, message: str, times: list[float], sampling: Sampling) -> bool:
         """Add the message to the turns; whether there was one."""
@@ -335,12 +332,8 @@ class Conversation:
             self._text.make_room(sampling.max_tokens)
         return bool(words.ids)
 
-    def _settled(self) -> int:
-        """Tokens of the turns before the newest of the user's."""
-        return self._text.before_last()
-
     def _read_asked(self) -> bool:
-        return self._text.read_some(self._text.prompt(), self._settled())
+        return self._text.read_some(self._text.prompt(), self._text.before_last())
 
     def _remember(self, shown: list[ReplyToken], sampling: Sampling) -> None:
         # A mark that slipped in among the words was not shown, and would open a turn in the next prompt.

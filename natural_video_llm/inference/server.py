@@ -84,7 +84,7 @@ class Service:
     @property
     def runs(self) -> Path | None:
         """Where training from the page writes: beside the recordings."""
-        return self.record.absolute().parent / "runs" if self.record is not None and self.alone else None
+        return None if self.record is None else self.record.absolute().parent / "runs"
 
 
 class _Health(BaseModel):
@@ -129,7 +129,9 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
     guarded = [Depends(guard), *([Depends(TokenScheme())] if service.token else [])]
     app.include_router(completions_router(lambda: state.registry), dependencies=guarded)
     app.include_router(_figures_router(state, metrics, guarded))
-    app.include_router(sessions_router(service.record, engine.model.config.encoder, service.runs), dependencies=guarded)
+    in_use = state.jobs.uses if state.jobs else lambda session: False
+    sessions = sessions_router(service.record, engine.model.config.encoder, service.runs, in_use)
+    app.include_router(sessions, dependencies=guarded)
     switch = ModelSwitch(lambda: state.registry, lambda run: Engine.load(run, service.execution, service.weights))
     if service.alone:
         app.include_router(rooms_router(lambda: state.registry.rooms), dependencies=guarded)
@@ -149,7 +151,7 @@ def create_app(service: Service, engine: Engine) -> FastAPI:
 
 def _jobs(service: Service, engine: Engine) -> TrainingJobs | None:
     """What trains on this server's recordings, on the LLM and the encoder that it was started with."""
-    if service.record is None or service.runs is None:
+    if service.record is None or service.runs is None or not service.alone:
         return None
     config = engine.model.config
     llm = base_beside(service.folder, config.base_llm)

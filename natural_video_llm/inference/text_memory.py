@@ -130,8 +130,8 @@ class TextMemory:
 
 def timed_words(tokenizer: PreTrainedTokenizerBase, text: str, char_times: Sequence[float]) -> TimedTokens:
     """The tokens of `text`, each with the time of its latest character; times never fall: a token that was corrected
-    later makes those behind it as late."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    later makes those behind it as late. Marks of the chat format are words like any others."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     spans = encoded["offset_mapping"]
     times = [max(char_times[start : max(end, start + 1)], default=char_times[-1]) for start, end in spans]
     return TimedTokens(list(encoded["input_ids"]), list(accumulate(times, max)))

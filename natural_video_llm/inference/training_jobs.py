@@ -26,6 +26,7 @@ from typing import Any, Literal
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.serving.guard import is_plain_name
 from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE, RUN_FILE
+from natural_video_llm.sessions.deletion import remove_folder
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.split import session_groups
 
@@ -182,12 +183,13 @@ class TrainingJobs:
             return
         if run_id == self._busy():
             raise UserError(f"{run_id} is being trained; stop it first")
-        doomed = folder.with_name(f".deleted-{run_id}")
-        try:
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
-        except OSError as error:
-            raise UserError(f"{run_id} cannot be deleted ({error.strerror}); mend its rights, try again") from error
+        remove_folder(folder)
+
+    def uses(self, session: str) -> bool:
+        """Whether the run that is being made reads the session folder of that name."""
+        busy = self._busy()
+        request = None if busy is None else _read_request(self.runs / busy)
+        return request is not None and session in request.sessions
 
     def _busy(self) -> str | None:
         job = self.job

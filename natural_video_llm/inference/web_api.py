@@ -5,18 +5,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
-from starlette.background import BackgroundTask
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.serving.guard import is_plain_name
-from natural_video_llm.sessions.deletion import delete_reports, delete_session, evaluations_of, session_id_of
+from natural_video_llm.sessions.deletion import delete_session, remove_files, reports_of, session_id_of
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import latents_file
@@ -24,7 +23,7 @@ from natural_video_llm.sessions.lock import role_lock
 from natural_video_llm.sessions.segments import recover_segments
 from natural_video_llm.sessions.summary import summarise
 
-T = TypeVar("T")
+_CHUNK_BYTES = 1 << 20
 
 
 class SessionSummary(BaseModel):
@@ -82,13 +81,19 @@ class KeepRequest(BaseModel):
     keep: Literal["video", "geometry"]
 
 
-def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None) -> APIRouter:
-    """The routes below /api/sessions.
+def sessions_router(
+    folder: Path | None,
+    encoder: str,
+    runs: Path | None = None,
+    in_use: Callable[[str], bool] = lambda session: False,
+) -> APIRouter:
+    """The routes below /api/sessions; a person's mistake is a `UserError`, for the app to answer.
 
     Args:
         folder: where sessions are recorded; None where this server records nothing.
         encoder: the one whose latents stay when the video goes.
         runs: what was trained on the sessions; reports and evaluations that hold anything of a session go with it.
+        in_use: whether something is being made of the session folder of that name, which would outlast it.
     """
     router = APIRouter(prefix="/api/sessions", tags=["sessions"])
     needs_token: dict[int | str, dict[str, Any]] = {401: {"description": "A token is needed"}}
@@ -113,7 +118,7 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
     # A path of its own: of two routes on one path, Starlette names only the first one's methods in its 405 answers.
     @router.get("/{session_id}/details", responses=gone)
     def show_session(path: At) -> SessionDetails:
-        return _done(lambda: _details(path))
+        return _details(path)
 
     @router.get("/{session_id}/video/{name}", responses=gone, response_class=FileResponse)
     def session_video(path: At, name: str) -> FileResponse:
@@ -122,51 +127,34 @@ def sessions_router(folder: Path | None, encoder: str, runs: Path | None = None)
             raise HTTPException(404, "There is no such video any more.")
         return FileResponse(video, media_type="video/mp4")
 
-    @router.get("/{session_id}/export", responses=gone, response_class=FileResponse)
-    def export_session(path: At) -> FileResponse:
-        archive = _done(lambda: _zipped(path))
-        removal = BackgroundTask(archive.unlink, missing_ok=True)
-        return FileResponse(archive, media_type="application/zip", filename=f"{path.name}.zip", background=removal)
+    @router.get("/{session_id}/export", responses=gone, response_class=StreamingResponse)
+    def export_session(path: At) -> StreamingResponse:
+        archive = _zipped(path)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{path.name}.zip"',
+            "Content-Length": str(archive.seek(0, os.SEEK_END)),
+        }
+        return StreamingResponse(_chunks(archive), media_type="application/zip", headers=headers)
 
     @router.post("/{session_id}/keep", responses=refused)
     def keep_session(path: At, wish: KeepRequest) -> SessionSummary:
         if wish.keep == "geometry":
-            _done(lambda: _drop_video(path, encoder))
-        return _done(lambda: _summary(path, Session(path)))
+            _need_unused(path)
+            _drop_video(path, encoder)
+            # Pictures of the video stand in reports too.
+            remove_files([] if runs is None else reports_of(session_id_of(path), runs))
+        return _summary(path, Session(path))
 
     @router.delete("/{session_id}", status_code=204, responses=gone)
     def remove_session(path: At) -> None:
-        _done(lambda: _delete(path, runs))
+        _need_unused(path)
+        delete_session(path, runs)
+
+    def _need_unused(path: Path) -> None:
+        if in_use(path.name):
+            raise UserError(f"a model is being trained on {path.name}; stop that first (“Models”)")
 
     return router
-
-
-def _delete(path: Path, runs: Path | None) -> None:
-    session_id = session_id_of(path)
-    delete_session(path)
-    if runs is not None:
-        delete_reports(session_id, runs)
-        for file in evaluations_of(session_id, runs):
-            _unlink(file)
-        for links in runs.glob("*/sessions"):
-            link = links / path.name
-            if link.is_symlink():
-                link.unlink()
-
-
-def _unlink(file: Path) -> None:
-    try:
-        file.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{file} cannot be deleted ({error.strerror or error}); delete it yourself") from error
-
-
-def _done(work: Callable[[], T]) -> T:
-    """A person's mistake as an answer of one line."""
-    try:
-        return work()
-    except UserError as error:
-        raise HTTPException(409, str(error)) from error
 
 
 def _readable(path: Path) -> SessionSummary | None:
@@ -210,22 +198,34 @@ def _details(path: Path) -> SessionDetails:
     return SessionDetails(**summary, filmed_speaker=session.start.filmed_speaker, segments=segments, texts=texts)
 
 
-def _zipped(path: Path) -> Path:
-    """The session folder in a zip file of its own in the system's folder for passing things."""
-    descriptor, name = tempfile.mkstemp(suffix=".zip")
+def _zipped(path: Path) -> IO[bytes]:
+    """The session folder as a zip file that nothing on the disk leads to: it goes when it is closed.
+
+    Raises:
+        UserError: a file cannot be read, or the disk is full.
+    """
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever has read it
     try:
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
             for part in sorted(path.rglob("*")):
                 if part.is_file() and not part.name.startswith("."):
-                    archive.write(part, Path(path.name) / part.relative_to(path))
+                    zipped.write(part, Path(path.name) / part.relative_to(path))
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
+        archive.close()
         raise UserError(f"{path.name} cannot be exported ({error.strerror or error}); free disk space") from error
-    return Path(name)
+    return archive
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def _drop_video(path: Path, encoder: str) -> None:
-    """Delete the pictures once every one of them has its latents, which a process of its own makes where need be.
+    """Delete the pictures once all that can be played have their latents, which a process of its own makes where need
+    be.
 
     Raises:
         UserError: the session is being recorded, or latents cannot be made; the pictures stay then.
@@ -242,8 +242,4 @@ def _drop_video(path: Path, encoder: str) -> None:
             if missing:
                 reason = (made.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("nvllm: ")
                 raise UserError(f"the video stays, since no geometry could be made of it: {reason}")
-        try:
-            for video in videos:
-                (path / video).unlink()
-        except OSError as error:
-            raise UserError(f"a video of {path.name} cannot be deleted ({error.strerror}); mend its rights") from error
+        remove_files((path / "video").glob("*.mp4"))

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
@@ -40,23 +41,58 @@ def session_id_of(path: Path) -> str:
         return path.resolve().name
 
 
-def delete_session(path: Path) -> None:
-    """Delete the folder: video, text, latents (those of the background too), aligned data.
+def delete_session(path: Path, runs: Path | None = None) -> list[Path]:
+    """Delete the folder: video, text, latents (those of the background too), aligned data; and what was made of it.
 
-    It is renamed first, to a name that is nobody's session, so that a deletion that is interrupted leaves nothing
-    half there; what such a one left beside it is removed as well.
+    Args:
+        runs: below it, reports that show pictures or words of the session go, and the files of an evaluation that keep
+            words of it, with links to it. What was trained on it stays.
+
+    Returns:
+        What was deleted below `runs`. It goes first, so that a deletion that fails can be tried again.
 
     Raises:
-        UserError: it is being recorded, or the folder cannot be changed.
+        UserError: it is being recorded, or something cannot be deleted.
     """
-    path = path.resolve()
+    path, session_id = path.resolve(), session_id_of(path)
+    with role_lock(path, "video"):
+        made = [] if runs is None else made_of(session_id, runs)
+        links = [] if runs is None else [at for at in runs.rglob("*") if at.is_symlink() and at.resolve() == path]
+        remove_files((*made, *links))
+        remove_folder(path)
+    return made
+
+
+def remove_files(files: Iterable[Path]) -> None:
+    """Delete what is there of them.
+
+    Raises:
+        UserError: one of them cannot be deleted.
+    """
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{file} cannot be deleted ({error.strerror}); mend its rights, try again") from error
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, at once for all who look.
+
+    It is renamed first, to a name that is nobody's, so that a deletion that is interrupted leaves nothing half there;
+    what such a one left beside it is removed as well.
+
+    Raises:
+        UserError: the folder cannot be changed.
+    """
     doomed = path.with_name(f"{_DOOMED}{path.name}")
     try:
-        with role_lock(path, "video"):
-            shutil.rmtree(doomed, ignore_errors=True)
-            path.rename(doomed)
-        for left in path.parent.glob(f"{_DOOMED}*"):
-            shutil.rmtree(left)
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        for left in path.parent.glob(f"{_DOOMED}*"):  # another deletion may be at it too
+            shutil.rmtree(left, ignore_errors=True)
+        if doomed.exists():
+            shutil.rmtree(doomed)
     except OSError as error:
         raise UserError(f"{path} cannot be deleted ({error.strerror or error}); mend its rights, try again") from error
 
@@ -73,29 +109,47 @@ def runs_trained_on(session_id: str, runs: Path) -> list[tuple[Path, str]]:
     return found
 
 
-def delete_reports(session_id: str, runs: Path) -> list[Path]:
-    """Delete the reports below `runs` that show pictures or words of the session; returns those.
+def made_of(session_id: str, runs: Path) -> list[Path]:
+    """Reports and files of evaluations below `runs` that hold pictures or words of the session.
 
     Raises:
-        UserError: one of them cannot be deleted.
+        UserError: one of them cannot be read.
     """
-    deleted = []
-    for file in sorted(runs.rglob(REPORT_FILE)):
-        try:
-            with file.open(encoding="utf-8", errors="replace") as page:
-                shown = _SHOWN.search(page.read(_HEAD_LENGTH))
-            if shown and session_id in shown[1].split():
-                file.unlink()
-                deleted.append(file)
-        except OSError as error:
-            raise UserError(f"{file} cannot be deleted ({error.strerror}); delete it yourself") from error
-    return deleted
+    return sorted({*reports_of(session_id, runs), *_evaluations_of(session_id, runs)})
 
 
-def evaluations_of(session_id: str, runs: Path) -> list[Path]:
-    """The files of an evaluation below `runs` that keep words of the session: those that name it, and what a judge
-    said of replies in it."""
+def reports_of(session_id: str, runs: Path) -> list[Path]:
+    """The reports below `runs` that show pictures or words of the session.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    return [file for file in runs.rglob(REPORT_FILE) if session_id in _shown_in(file)]
+
+
+def _shown_in(report: Path) -> list[str]:
+    try:
+        with report.open(encoding="utf-8", errors="replace") as page:
+            shown = _SHOWN.search(page.read(_HEAD_LENGTH))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{report} cannot be read ({error.strerror}); mend its rights, or delete it") from error
+    return shown[1].split() if shown else []
+
+
+def _evaluations_of(session_id: str, runs: Path) -> list[Path]:
+    """Those that name it, and what a judge said of replies in it."""
     name = json.dumps(session_id).encode()
-    naming = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind) if name in file.read_bytes()]
+    naming = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind) if name in _content(file)]
     judged = [file.with_name(kind) for file in naming if file.name == REPLIES_FILE for kind in _OF_REPLIES]
-    return sorted({*naming, *filter(Path.is_file, judged)})
+    return [*naming, *filter(Path.is_file, judged)]
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); mend its rights, or delete it") from error

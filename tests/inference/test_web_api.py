@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -15,8 +16,10 @@ from typing import Any
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 
+from natural_video_llm.errors import UserError
 from natural_video_llm.inference.web_api import sessions_router
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import load_session_latents
@@ -57,9 +60,18 @@ class Client:
         return status, json.loads(content) if content else None
 
 
+IN_USE = "being_trained_on"
+
+
 def _serving(folder: Path | None) -> Iterator[Client]:
     app = FastAPI()
-    app.include_router(sessions_router(folder, "face-geometry"))
+
+    @app.exception_handler(UserError)
+    async def user_error(_: Request, error: UserError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 409)
+
+    runs = None if folder is None else folder.parent / "runs"
+    app.include_router(sessions_router(folder, "face-geometry", runs, lambda session: session == IN_USE))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -105,6 +117,41 @@ def test_export_is_the_whole_session(client: Client, recordings: Path, tmp_path:
         recordings / name / "session.jsonl"
     ).read_bytes()
     assert Session(tmp_path / "out" / name).finished_segments
+
+
+def test_an_export_leaves_nothing_behind(
+    client: Client, recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = client.json("GET", "")[1]["sessions"][0]["id"]
+    passing = tmp_path / "passing"
+    passing.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(passing))
+    size = len(client.raw("GET", f"/{name}/export")[1])
+    for wanted in (f"bytes={size}-", "bytes=x", "bytes=0-9"):
+        client.raw("GET", f"/{name}/export", Range=wanted)
+    assert not list(passing.iterdir())
+
+
+def test_what_is_being_trained_on_stays_as_it_is(client: Client, recordings: Path) -> None:
+    shutil.copytree(recordings / client.json("GET", "")[1]["sessions"][0]["id"], recordings / IN_USE)
+    for method, path, body in (("DELETE", "", None), ("POST", "/keep", {"keep": "geometry"})):
+        status, answer = client.json(method, f"/{IN_USE}{path}", body)
+        assert status == 409
+        assert "being trained on" in answer["detail"]
+    assert list((recordings / IN_USE / "video").glob("*.mp4"))
+
+
+def test_pictures_in_reports_and_segments_that_do_not_play_go_with_the_video(client: Client, recordings: Path) -> None:
+    name = client.json("GET", "")[1]["sessions"][0]["id"]
+    report = recordings.parent / "runs" / "run" / "report.html"
+    report.parent.mkdir(parents=True)
+    report.write_text(f'<head><meta name="nvllm-sessions" content="{Session(recordings / name).start.session_id}">')
+    whole = (recordings / name / "video" / "000000.mp4").read_bytes()
+    (recordings / name / "video" / "000099.mp4").write_bytes(whole[: len(whole) // 3])
+    status, summary = client.json("POST", f"/{name}/keep", {"keep": "geometry"})
+    assert (status, summary["video"], summary["latents"]) == (200, False, True)
+    assert not list((recordings / name).rglob("*.mp4"))
+    assert not report.exists()
 
 
 def test_geometry_stays_where_the_video_goes(client: Client, recordings: Path) -> None:

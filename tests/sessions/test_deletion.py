@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,7 @@ import pytest
 from small_sessions import make_session
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.deletion import (
-    delete_reports,
-    delete_session,
-    evaluations_of,
-    runs_trained_on,
-    session_id_of,
-)
+from natural_video_llm.sessions.deletion import delete_session, made_of, reports_of, runs_trained_on, session_id_of
 from natural_video_llm.sessions.folder import session_folders
 from natural_video_llm.sessions.lock import role_lock
 
@@ -81,24 +76,71 @@ def test_runs_that_used_it_are_found(tmp_path: Path) -> None:
     assert runs_trained_on("one", tmp_path) == [(tmp_path / "a", "train"), (tmp_path / "b" / "fold_0", "test")]
 
 
-def test_reports_that_show_it_go(tmp_path: Path) -> None:
+def write_report(folder: Path, shown: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "report.html"
+    page.write_text(f'<!DOCTYPE html><head><meta name="nvllm-sessions" content="{shown}"></head>')
+    return page
+
+
+def test_reports_that_show_it_are_found(tmp_path: Path) -> None:
     for name, shown in (("a", "one two"), ("b/c", "onerous"), ("d", ""), ("e", "two one")):
-        (tmp_path / name).mkdir(parents=True)
-        page = f'<!DOCTYPE html><head><meta name="nvllm-sessions" content="{shown}"></head>'
-        (tmp_path / name / "report.html").write_text(page)
+        write_report(tmp_path / name, shown)
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "report.html").write_text("another program's, on one")
-    assert delete_reports("one", tmp_path) == [tmp_path / "a" / "report.html", tmp_path / "e" / "report.html"]
-    assert len(list(tmp_path.rglob("report.html"))) == 3
+    found = [tmp_path / "a" / "report.html", tmp_path / "e" / "report.html"]
+    assert sorted(reports_of("one", tmp_path)) == made_of("one", tmp_path) == found
 
 
-def test_evaluations_that_keep_its_words_are_named(tmp_path: Path) -> None:
+def test_evaluations_that_keep_its_words_are_found(tmp_path: Path) -> None:
     (tmp_path / "eval.json").write_text(json.dumps({"timeline": [{"session_id": "one"}]}))
     (tmp_path / "token_gains.jsonl").write_text('{"session_id": "one"}\n{"session_id": "two"}\n')
     (tmp_path / "replies.jsonl").write_text('{"session_id":"one","reply":"Oh."}\n')
     (tmp_path / "judge_raw.jsonl").write_text('{"answer": "Her smile is met."}\n')
     (tmp_path / "ratings.jsonl").write_text('{"pair": "5e88", "choice": 1}\n')
     names = ("eval.json", "judge_raw.jsonl", "replies.jsonl", "token_gains.jsonl")
-    assert evaluations_of("one", tmp_path) == [tmp_path / name for name in names]
-    assert evaluations_of("two", tmp_path) == [tmp_path / "token_gains.jsonl"]
-    assert evaluations_of("on", tmp_path) == []
+    assert made_of("one", tmp_path) == [tmp_path / name for name in names]
+    assert made_of("two", tmp_path) == [tmp_path / "token_gains.jsonl"]
+    assert made_of("on", tmp_path) == []
+
+
+def test_all_that_was_made_of_it_goes_too(tmp_path: Path) -> None:
+    make_session(tmp_path / "sessions" / "one")
+    run = tmp_path / "runs" / "run"
+    report = write_report(run, "two one")
+    kept = write_report(run.parent / "other", "two")
+    (run / "replies.jsonl").write_text('{"session_id": "one"}\n')
+    (run / "sessions").mkdir()
+    (run / "sessions" / "one").symlink_to(tmp_path / "sessions" / "one")
+    (run / "sessions" / "two").symlink_to(tmp_path / "sessions" / "two")
+    assert delete_session(tmp_path / "sessions" / "one", tmp_path / "runs") == [run / "replies.jsonl", report]
+    assert sorted(path.name for path in run.rglob("*")) == ["sessions", "two"]
+    assert kept.is_file()
+
+
+def test_many_deletions_at_once_leave_nothing(tmp_path: Path) -> None:
+    names = [f"s{number}" for number in range(8)]
+    for name in names:
+        make_session(tmp_path / "sessions" / name)
+        write_report(tmp_path / "runs" / name, name)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda name: delete_session(tmp_path / "sessions" / name, tmp_path / "runs"), names))
+    assert not list((tmp_path / "sessions").iterdir())
+    assert not list((tmp_path / "runs").rglob("report.html"))
+
+
+def test_a_deletion_that_fails_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_session(tmp_path / "one")
+    report, unlink = write_report(tmp_path / "runs", "one"), Path.unlink
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        if path == report:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(UserError, match=r"report\.html cannot be deleted .*try again"):
+        delete_session(tmp_path / "one", tmp_path / "runs")
+    monkeypatch.undo()
+    assert delete_session(tmp_path / "one", tmp_path / "runs") == [report]
+    assert not (tmp_path / "one").exists()

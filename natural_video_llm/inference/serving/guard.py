@@ -21,6 +21,7 @@ POLICY = (
 )
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _HEADERS = {
+    "Cache-Control": "no-store",  # what is deleted here must not stay in a browser
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",

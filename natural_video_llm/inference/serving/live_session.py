@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Piece, Sampling
 from natural_video_llm.inference.serving import events, messages
 from natural_video_llm.inference.serving.clock_match import ClockMatch
@@ -22,7 +21,8 @@ from natural_video_llm.inference.serving.messages import BadMessageError, joined
 from natural_video_llm.inference.serving.outbox import Outbox
 from natural_video_llm.inference.serving.picture_queue import PictureQueue
 from natural_video_llm.inference.serving.pictures import BadPictureError, decode_picture
-from natural_video_llm.inference.serving.recording import EncoderPool, LiveRecording
+from natural_video_llm.inference.serving.recording import LiveRecording
+from natural_video_llm.inference.serving.recording_control import RecordingControl
 from natural_video_llm.inference.serving.reply_in_hand import ReplyInHand
 from natural_video_llm.inference.serving.rooms import Room
 from natural_video_llm.sessions.events import DEFAULT_SPEAKER
@@ -44,8 +44,13 @@ class LiveSession:
         self._pending: list[tuple[str, list[float] | None]] = []
         self._response: ReplyInHand | None = None
         self._seed_next: int | None = None
-        self.recording: LiveRecording | None = None
-        self._stopping: asyncio.Task[None] | None = None
+        self._recordings = RecordingControl(
+            house,
+            self.conversation.clock,
+            put=lambda event: self.outbox.put(event),
+            failed=partial(self._server_error, "recording_failed"),
+            changed=self._tell_room,
+        )
         self._pictures = PictureQueue(house.pictures, self._decode)
         self._dropped = 0
         self._told: tuple[Any, ...] = ()
@@ -192,45 +197,23 @@ class LiveSession:
         if "recording" in given:
             await self.stop_recording()
             if wanted.recording is not None:
-                await self._start_recording(wanted.recording, message.event_id)
+                await self._recordings.start(wanted.recording, message.event_id)
         self.outbox.put(events.SessionUpdated(session=self.info()))
 
-    async def _start_recording(self, wanted: messages.Recording, event_id: str | None) -> None:
-        house = self.house
-        folder = house.record_folder
-        if folder is None:
-            raise BadMessageError("recording_off", "this server records nothing (nvllm serve --record)", event_id)
-        encoders = EncoderPool(house.engine.take_encoder, house.engine.give_back)
-
-        def trouble(line: str) -> None:
-            self._soon(lambda: self._recording_failed(line))
-
-        def begin() -> LiveRecording:
-            return LiveRecording(folder, wanted.keep, wanted.consent, self.conversation.clock, encoders, trouble)
-
-        try:
-            self.recording = await asyncio.to_thread(begin)
-        except UserError as error:
-            self._server_error("recording_failed", str(error))
-            return
-        self.outbox.put(events.RecordingStarted(session_id=self.recording.id))
-        if self.room is not None:
-            self.room.tell()
-
-    def _recording_failed(self, line: str) -> None:
-        self._server_error("recording_failed", line)
-        self._stopping = self._loop.create_task(self.stop_recording())
+    @property
+    def recording(self) -> LiveRecording | None:
+        """The one that runs."""
+        return self._recordings.now
 
     async def stop_recording(self) -> None:
         """What is shown by now of a reply in hand is kept."""
         if self._response is not None:
-            self._response.record(self.recording)
-        recording, self.recording = self.recording, None
-        if recording is not None:
-            await asyncio.to_thread(recording.stop)
-            self.outbox.put(events.RecordingStopped(session_id=recording.id))
-            if self.room is not None:
-                self.room.tell()
+            self._response.record()
+        await self._recordings.stop()
+
+    def _tell_room(self) -> None:
+        if self.room is not None:
+            self.room.tell()
 
     def _respond(self, message: messages.ResponseCreate) -> None:
         self._need_idle_model(message.event_id)
@@ -238,7 +221,7 @@ class LiveSession:
             raise BadMessageError("nothing_to_answer", "create a conversation item first", message.event_id)
         text, times = joined_texts(self._pending)
         self._pending = []
-        self._response = response = ReplyInHand()
+        self._response = response = ReplyInHand(self.recording)
         created = events.ResponseInfo(id=response.id, status="in_progress")
         self.outbox.put(events.ResponseCreated(response=created))
         sampling = self._sampling_of(message.response)
@@ -303,7 +286,7 @@ class LiveSession:
         self._response = None
         metrics, reply = self.house.metrics, self.conversation.last_reply
         self.outbox.put(events.TextDone(text=response.text, response_id=response.id, item_id=response.item_id))
-        response.record(self.recording)
+        response.record()
         usage, moved_bits, stages_ms = events.Usage(), 0.0, dict[str, float]()
         if reply is not None and status != "failed":
             usage = events.Usage(input_tokens=reply.input_tokens, output_tokens=len(reply.pieces))
@@ -330,17 +313,17 @@ class LiveSession:
         time_s = now_s if mapped_s is None else mapped_s
         if isinstance(frame, messages.PictureFrame):
             most = _WAITING_PICTURES if self.recording is None else _WAITING_KEPT_PICTURES
-            self._dropped += self._pictures.put(time_s, frame.content, most)
+            gone = self._pictures.put(time_s, frame.content, most)
+            self._dropped += gone
+            metrics.frames.labels("dropped").inc(gone)
             return
         try:
-            taken = self.conversation.see_points(
-                time_s, frame.points, frame.width_px, frame.height_px, frame.score if frame.points is not None else 1.0
-            )
+            taken = self.conversation.see_points(time_s, frame.points, frame.width_px, frame.height_px)
         except ValueError as error:
             raise BadMessageError("invalid_frame", str(error)) from None
         metrics.frames.labels("taken" if taken else "dropped").inc()
         if taken and self.recording is not None:
-            self.recording.points(time_s, frame.points, frame.width_px, frame.height_px)
+            self.recording.points(time_s, frame.points, frame.width_px, frame.height_px, frame.faces)
 
     def _decode(self, time_s: float, content: bytes) -> None:
         frames, recording = self.house.metrics.frames, self.recording

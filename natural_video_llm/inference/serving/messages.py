@@ -19,6 +19,7 @@ _HEADER = struct.Struct("<B7sd")
 _GEOMETRY = struct.Struct("<III")
 _SCORE = struct.Struct("<f")
 _POINTS_BYTES = POINTS * 3 * 4
+_FACE_SCORE = 0.5  # nobody is in view below
 
 EventId = Annotated[str, Field(max_length=200)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
@@ -177,12 +178,12 @@ class PictureFrame:
 
 @dataclass(frozen=True)
 class GeometryFrame:
-    """points [478, 3] float32 in pixels of the picture, None where nobody is in view."""
+    """points [478, 3] float32 in pixels of the picture, of the largest of `faces`; None where nobody is in view."""
 
     client_time_s: float
     width_px: int
     height_px: int
-    score: float
+    faces: int
     points: np.ndarray | None
 
 
@@ -205,8 +206,9 @@ def _geometry(time_s: float, body: bytes) -> GeometryFrame:
     width_px, height_px, faces = _GEOMETRY.unpack_from(body)
     if not (0 < width_px <= _MOST_SIDE_PX and 0 < height_px <= _MOST_SIDE_PX):
         raise BadMessageError("invalid_frame", f"a picture's sides are 1 to {_MOST_SIDE_PX} pixels")
+    nobody = GeometryFrame(time_s, width_px, height_px, 0, None)
     if not faces:
-        return GeometryFrame(time_s, width_px, height_px, 0.0, None)
+        return nobody
     rest = body[_GEOMETRY.size :]
     if len(rest) != _SCORE.size + _POINTS_BYTES:
         raise BadMessageError("invalid_frame", f"a face is a score and {POINTS} points of three float32")
@@ -214,4 +216,4 @@ def _geometry(time_s: float, body: bytes) -> GeometryFrame:
     points = np.frombuffer(rest, "<f4", offset=_SCORE.size).reshape(POINTS, 3)
     if not (np.isfinite(score) and np.isfinite(points).all()):
         raise BadMessageError("invalid_frame", "score and points must be finite numbers")
-    return GeometryFrame(time_s, width_px, height_px, score, points)
+    return GeometryFrame(time_s, width_px, height_px, faces, points) if score >= _FACE_SCORE else nobody

@@ -16,12 +16,12 @@ class Outbox:
         self._most, self._count = most, 0
         self._waiting: dict[str | int, ServerEvent] = {}
         self._filled = asyncio.Event()
-        self.overflowed = asyncio.Event()
+        self.overflowed = False
 
     def put(self, event: ServerEvent, key: str | None = None) -> None:
         """Add an event; with a `key`, in place of the one that waits under it."""
         if len(self._waiting) >= self._most:
-            self.overflowed.set()
+            self.overflowed = True
             return
         self._count += 1
         if key is not None:

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 
 class PictureQueue:
@@ -28,18 +29,20 @@ class PictureQueue:
                 gone += 1
             if not self._decoding:
                 self._decoding = True
-                self._threads.submit(self._decode_all)
+                self._threads.submit(self._decode_next)
         return gone
 
     def clear(self) -> None:
         with self._lock:
             self._waiting.clear()
 
-    def _decode_all(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._decoding = False
-                    return
-                picture = self._waiting.popleft()
-            self._decode(*picture)
+    def _decode_next(self) -> None:
+        """One picture; the next one waits its turn behind those of other sessions."""
+        with self._lock:
+            if not self._waiting:
+                self._decoding = False
+                return
+            picture = self._waiting.popleft()
+        self._decode(*picture)
+        with suppress(RuntimeError):  # the server has ended
+            self._threads.submit(self._decode_next)

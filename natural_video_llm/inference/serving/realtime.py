@@ -76,7 +76,6 @@ async def _send_last(websocket: WebSocket, event: events.ServerEvent, code: int)
 class _Connection:
     def __init__(self, websocket: WebSocket, session: LiveSession, limits: Limits):
         self._websocket, self._session, self._limits = websocket, session, limits
-        session.outbox.overflowed.set()  # whoever served this session before stops now
         self.outbox: Outbox = session.attach()
         self._allowance = Allowance(limits.messages_hz)
         self._heard = self._sent = time.monotonic()
@@ -84,11 +83,14 @@ class _Connection:
 
     async def greet(self, resumed: bool) -> None:
         session = self._session
-        if not resumed:
-            self.outbox.put(events.SessionCreated(session=session.info()))
-        else:
+        if resumed:
+            # Nothing has ended yet where the old connection was not found dead.
+            session.cancel()
+            await session.stop_recording()
             told = [events.Turn(role=role, text=text) for role, text in await session.turns()]
             self.outbox.put(events.SessionResumed(session=session.info(), turns=told))
+        else:
+            self.outbox.put(events.SessionCreated(session=session.info()))
         if session.room is not None:
             session.room.arrived(session)
 
@@ -160,7 +162,7 @@ class _Connection:
         if now - session.began > limits.session_s:
             told = f"a conversation may last {limits.session_s / 60:.0f} minutes"
             raise _EndError(_NORMAL, "session_expired", told, over=True)
-        if self.outbox.overflowed.is_set() or (self._sending and now - self._sent > limits.unread_s):
+        if self.outbox.overflowed or (self._sending and now - self._sent > limits.unread_s):
             raise _EndError(_REFUSED, "unread", "this client does not read what is sent")
         if now - self._heard > limits.silent_s:
             raise _EndError(_REFUSED, "silent", f"no ping was answered for {limits.silent_s:.0f} seconds")

@@ -148,9 +148,10 @@ class LiveRecording:
         """Take rgb [H, W, 3] uint8, captured at `time_s`; returns at once."""
         self._frame(time_s, lambda own_s: self._keep_picture(own_s, rgb))
 
-    def points(self, time_s: float, points: np.ndarray | None, width_px: int, height_px: int) -> None:
-        """Take points [478, 3] that a client has found, None where nobody was in view; returns at once."""
-        self._frame(time_s, lambda own_s: self._keep_points(own_s, points, width_px, height_px))
+    def points(self, time_s: float, points: np.ndarray | None, width_px: int, height_px: int, faces: int) -> None:
+        """Take points [478, 3] of the largest of `faces`, as a client has found them, None where nobody was in view;
+        returns at once."""
+        self._frame(time_s, lambda own_s: self._keep_points(own_s, points, width_px, height_px, faces))
 
     def text(self, speaker: str, text: str, char_times: list[float] | None, how: Literal["typed", "generated"]) -> None:
         """Take an utterance that has just ended; returns at once."""
@@ -210,10 +211,10 @@ class LiveRecording:
         assert isinstance(self._recorder, SegmentRecorder)
         self._recorder.write(rgb, time_s, self._take_dropped())
 
-    def _keep_points(self, time_s: float, points: np.ndarray | None, width_px: int, height_px: int) -> None:
+    def _keep_points(self, time_s: float, points: np.ndarray | None, width_px: int, height_px: int, faces: int) -> None:
         size = self._open_encoder().latent_size
         row = np.zeros(size, np.float16) if points is None else geometry_latent(points, width_px, height_px)
-        found = Encoded(row[None], np.array([time_s]), np.array([points is not None], np.uint8))
+        found = Encoded(row[None], np.array([time_s]), np.array([min(faces, 255)], np.uint8))
         self._latents().add(found, self._take_dropped())
 
     def _open_encoder(self) -> Encoder:

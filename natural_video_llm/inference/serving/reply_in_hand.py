@@ -15,8 +15,12 @@ def _new_id(kind: str) -> str:
 
 @dataclass
 class ReplyInHand:
-    """What a client was sent of a reply that is being written; pieces without text are left out."""
+    """What a client was sent of a reply that is being written; pieces without text are left out.
 
+    `recording` is the one that ran when it began; in no other is it kept, which would lack what it answers.
+    """
+
+    recording: LiveRecording | None
     id: str = field(default_factory=lambda: _new_id("resp"))
     item_id: str = field(default_factory=lambda: _new_id("item"))
     pieces: list[Piece] = field(default_factory=list)
@@ -37,8 +41,9 @@ class ReplyInHand:
     def text(self) -> str:
         return "".join(piece.text for piece in self.pieces)
 
-    def record(self, recording: LiveRecording | None) -> None:
-        """Keep what was sent so far, each character with the time of its piece."""
+    def record(self) -> None:
+        """Keep what was sent so far, each character with the time of its piece; once."""
+        recording, self.recording = self.recording, None
         if recording is not None:
             times = [piece.time_s for piece in self.pieces for _ in piece.text]
             recording.text(MODEL_SPEAKER, self.text, times, "generated")

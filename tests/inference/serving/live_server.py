@@ -128,9 +128,11 @@ def frame(content: bytes, kind: int, time_s: float) -> bytes:
     return struct.pack("<B7xd", kind, time_s) + content
 
 
-def geometry(points: np.ndarray | None, width_px: int = 640, height_px: int = 480) -> bytes:
-    head = struct.pack("<III", width_px, height_px, 0 if points is None else 1)
-    return head if points is None else head + struct.pack("<f", 0.9) + points.astype("<f4").tobytes()
+def geometry(
+    points: np.ndarray | None, width_px: int = 640, height_px: int = 480, faces: int = 1, score: float = 0.9
+) -> bytes:
+    head = struct.pack("<III", width_px, height_px, 0 if points is None else faces)
+    return head if points is None else head + struct.pack("<f", score) + points.astype("<f4").tobytes()
 
 
 def open_room(server: LiveServer) -> str:

@@ -155,6 +155,41 @@ def test_a_reply_in_hand_is_kept_as_far_as_it_was_shown(run: Path, tmp_path: Pat
         assert answered.char_times is not None
 
 
+def test_a_reply_that_began_before_the_consent_is_not_kept(run: Path, tmp_path: Path) -> None:
+    with serving(Service(run, record=tmp_path)) as server, server.connect() as client:
+        client.say(SAID)
+        client.send("response.create", response={"max_output_tokens": 400, "seed": 1, "temperature": 2})
+        client.until("response.output_text.delta")
+        session_id = record(client, "geometry")
+        client.send("response.cancel")
+        client.until("response.done")
+        stop(client)
+    assert Session(tmp_path / session_id).texts == []
+
+
+def test_who_takes_over_a_conversation_is_not_recorded(run: Path, tmp_path: Path) -> None:
+    with serving(Service(run, record=tmp_path)) as server, server.connect() as client:
+        session_id = record(client, "geometry")
+        with server.connect(f"?resume={client.opening['session']['resume']}") as second:
+            assert second.opening["session"]["recording"] is None
+            assert second.ask("Not to be kept.", max_output_tokens=3)
+        session = Session(tmp_path / session_id)
+        assert session.texts == []
+        assert isinstance(session.events[-1], SessionEnd)
+
+
+def test_points_are_kept_as_the_model_saw_them(run: Path, tmp_path: Path, points: np.ndarray) -> None:
+    with serving(Service(run, record=tmp_path)) as server, server.connect() as client:
+        session_id = record(client, "geometry")
+        for score, faces in ((0.9, 3), (0.2, 1), (0.9, 1)):
+            client.see(geometry(points, faces=faces, score=score), 2)
+            time.sleep(0.05)
+        stop(client)
+    latents = load_session_latents(Session(tmp_path / session_id), "face-geometry")
+    assert latents.present.tolist() == [True, False, True]
+    assert latents.crowded == 1
+
+
 def test_what_was_kept_before_a_failure_gets_its_end(tmp_path: Path) -> None:
     def take() -> Encoder:
         raise OSError("no weights")
@@ -163,7 +198,7 @@ def test_what_was_kept_before_a_failure_gets_its_end(tmp_path: Path) -> None:
     encoders = EncoderPool(take, lambda encoder: None)
     recording = LiveRecording(tmp_path, "geometry", CONSENT, SessionClock(), encoders, told.append)
     recording.text("user", SAID, None, "typed")
-    recording.points(0.5, None, 640, 480)
+    recording.points(0.5, None, 640, 480, 0)
     recording.stop()
     session = Session(tmp_path / recording.id)
     assert told == ["OSError"]

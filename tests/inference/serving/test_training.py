@@ -20,6 +20,7 @@ from tiny_models import make_run
 
 from natural_video_llm.inference.server import Service
 from natural_video_llm.inference.training_jobs import TrainingJobs
+from natural_video_llm.sessions.deletion import session_id_of
 from natural_video_llm.sessions.folder import session_folders
 
 RECIPE = "match_steps = 1\nsteps = 40\nsave_every = 1\nown_text_weight = 0.0\ntwin = false\nbatch_size = 2\n"
@@ -70,6 +71,8 @@ def test_a_run_is_stopped_goes_on_and_becomes_the_model_of_new_conversations(tra
         assert job["standing"] == "running", job["error"]
         time.sleep(0.2)
     assert trainer.ask("DELETE", f"runs/{run_id}")[0] == 409
+    status, refusal = trainer.ask("DELETE", f"sessions/{trainer.sessions[0]}")
+    assert (status, "being trained on" in refusal["detail"]) == (409, True)
     trainer.ask("DELETE", "training")
     assert trainer.wait("stopped", "done")["standing"] == "stopped"
     (listed,) = trainer.ask("GET", "runs")[1]["runs"]
@@ -189,3 +192,17 @@ def test_a_run_of_elsewhere_can_be_talked_to(run: Path, tiny_llm: Path, tmp_path
         (listed,) = trainer.ask("GET", "runs")[1]["runs"]
         assert (listed["id"], listed["can_go_on"]) == ("own", False)
         assert trainer.ask("PUT", "model", {"run": "own"})[0] == 200
+
+
+def test_one_of_several_servers_deletes_reports_too(run: Path, recorded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded, tmp_path / "sessions")
+    session = session_folders(tmp_path / "sessions")[0]
+    words = tmp_path / "runs" / "run" / "replies.jsonl"
+    words.parent.mkdir(parents=True)
+    words.write_text(json.dumps({"session_id": session_id_of(session)}) + "\n")
+    with serving(Service(run, record=tmp_path / "sessions", alone=False)) as server:
+        trainer = Trainer(server, tmp_path / "sessions")
+        assert trainer.ask("GET", "training")[1]["possible"] is False
+        assert trainer.ask("DELETE", f"sessions/{session.name}") == (204, None)
+    assert not words.exists()
+    assert not session.exists()
