@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
+from starlette.requests import Request
 
 from natural_video_llm.inference.conversation import Reply, Sampling
 from natural_video_llm.inference.engine import Engine
@@ -22,6 +23,7 @@ from natural_video_llm.inference.serving.registry import Registry
 from natural_video_llm.sessions.clock import SessionClock
 
 _STILL_S, _STILL_RATE_HZ = 1.0, 10
+_LOOK_EVERY_S = 0.5
 _PICTURES = ("JPEG", "WEBP", "PNG")
 _LONGEST_CLIP_SIDES_PX = 1920 * 1088
 
@@ -197,13 +199,13 @@ def completions_router(registry: Callable[[], Registry]) -> APIRouter:
         responses={200: streamed, **_ERRORS},
         response_model_exclude_none=True,
     )
-    async def complete(request: chat.ChatRequest) -> chat.Completion | StreamingResponse:
+    async def complete(request: chat.ChatRequest, connection: Request) -> chat.Completion | StreamingResponse:
         check(request.model)
         writing = _Writing(registry(), request)
-        await writing.begin()
         if request.stream:
+            await writing.begin()
             return StreamingResponse(writing.chunks(), media_type="text/event-stream")
-        return await writing.whole()
+        return await writing.whole(connection)
 
     return router
 
@@ -267,7 +269,26 @@ class _Writing:
         finally:
             self._cancelled.set()
 
-    async def whole(self) -> chat.Completion:
+    async def whole(self, connection: Request) -> chat.Completion:
+        """From the beginning to the end.
+
+        Raises:
+            ServerFullError, RequestError.
+        """
+        watching = asyncio.create_task(self._end_without(connection))
+        try:
+            await self.begin()
+            return await self._whole()
+        finally:
+            watching.cancel()
+
+    async def _end_without(self, connection: Request) -> None:
+        """A client that does not wait any more ends the reply."""
+        while not await connection.is_disconnected():
+            await asyncio.sleep(_LOOK_EVERY_S)
+        self._cancelled.set()
+
+    async def _whole(self) -> chat.Completion:
         text = ""
         async for found in self._read():
             if isinstance(found, str):

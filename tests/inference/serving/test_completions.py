@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from live_server import LiveServer, serving, wait_until
 
 from natural_video_llm.inference.server import Service
+from natural_video_llm.inference.serving import completions
 from natural_video_llm.inference.serving.completions import StopAt
 from natural_video_llm.inference.serving.limits import Limits
 
@@ -121,6 +122,19 @@ def test_a_full_server_says_so_and_a_token_is_asked_for(run: Path) -> None:
                     return False
 
             wait_until(has_room)
+
+
+def test_who_does_not_wait_for_a_whole_reply_ends_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completions, "_LOOK_EVERY_S", 0.01)
+    with (
+        serving(Service(run)) as server,
+        openai.OpenAI(base_url=f"{server.http}/v1", api_key="x", max_retries=0, timeout=0.1) as sdk,
+    ):
+        wait_until(lambda: get(f"{server.http}/readyz")[0] == 200)
+        with pytest.raises(openai.APITimeoutError):
+            sdk.chat.completions.create(model="tiny", messages=HELLO, max_tokens=512, seed=1)
+        wait_until(lambda: server.metric('nvllm_sessions{state="request"}') == 0)
+        assert 0 < server.metric("nvllm_reply_tokens_total") < 512
 
 
 def test_the_page_s_policy_and_readiness(server: LiveServer) -> None:
