@@ -1,5 +1,6 @@
 import { useEffect, useRef } from "react";
 import { useCamera } from "../face/useCamera";
+import { useFocusKept } from "../focus";
 import type { Seeing } from "../storage";
 import { useRealtime } from "../useRealtime";
 import { Composer } from "./Composer";
@@ -32,6 +33,7 @@ export function Talk({ seeing, room, onChange }: Props) {
     return () => removeEventListener("keydown", stop);
   }, [interrupt]);
   useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  useFocusKept(conversation.recordingId);
 
   const accepts = conversation.session?.accepts;
   const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
