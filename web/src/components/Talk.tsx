@@ -6,6 +6,7 @@ import { useRealtime } from "../useRealtime";
 import { Composer } from "./Composer";
 import { Delays } from "./Delays";
 import { Messages } from "./Messages";
+import { More } from "./More";
 import { Notice } from "./Notice";
 import { EndedRecording, RecordControl } from "./Recording";
 import { NewConversation, RoomPanel } from "./Room";
@@ -43,9 +44,12 @@ export function Talk({ seeing, room, onChange }: Props) {
       <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
       <aside className="side" aria-label="Camera">
         <SelfView seeing={seeing} camera={camera} unread={unread === true} onChange={onChange} />
-        <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
-        {room ? <RoomPanel room={room} realtime={realtime} /> : <NewConversation realtime={realtime} />}
-        <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
+        <More unfoldedFirst={room !== null}>
+          <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
+          {camera.trouble && <p className="small">Recording needs the camera.</p>}
+          {room ? <RoomPanel room={room} realtime={realtime} /> : <NewConversation realtime={realtime} />}
+          <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
+        </More>
       </aside>
       <section className="words" aria-label="Conversation">
         {conversation.server.alarm && (
