@@ -29,6 +29,7 @@ import {
   withCamera,
   withoutCamera,
 } from "./harness.mjs";
+import { bitsByKeyboard, focusStays, frozenCamera, inView, phone } from "./parts.mjs";
 
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
@@ -293,6 +294,7 @@ async function deletion(browser) {
   await rows.first().getByRole("button", { name: "Delete" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await page.waitForFunction((left) => document.querySelectorAll(".recordings > li").length === left, count - 1);
+  await page.waitForFunction(() => document.activeElement.matches("main"));
   await context.close();
 }
 
@@ -334,6 +336,8 @@ async function troubled(browser, title) {
   await say(page, "Can you hear me?");
   await page.locator(".turn.user", { hasText: "Can you hear me?" }).waitFor();
   await shot(page, "camera-trouble");
+  await page.setViewportSize({ width: 360, height: 740 });
+  await inView(page);
   check(wire.binary.length === 0, "something of a camera was sent");
   await context.close();
 }
@@ -357,6 +361,10 @@ await all(await withCamera(camera), {
   twoTabs,
   unplugged,
   keyboardOnly,
+  focusStays,
+  bitsByKeyboard,
+  phone,
+  frozenCamera,
   recording,
   deletion,
 });
