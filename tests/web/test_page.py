@@ -27,6 +27,7 @@ CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
     *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
     *("cameraDenied", "cameraMissing", "focusStays", "bitsByKeyboard", "phone", "frozenCamera"),
+    *("geometryAlone", "serverAway"),
 )
 
 

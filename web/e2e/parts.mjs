@@ -37,6 +37,50 @@ export async function focusStays(browser) {
   await context.close();
 }
 
+/** A recording without a word, of which the pictures go, then all of it. */
+export async function geometryAlone(browser) {
+  const { context, page } = await open(browser);
+  await page.getByLabel("Video").check();
+  await begin(page);
+  await page.getByRole("button", { name: "Record this conversation" }).click();
+  await page.getByRole("button", { name: "I agree, record" }).click();
+  await page.getByText("Recording", { exact: true }).waitFor();
+  await page.waitForTimeout(1000);
+  await page.getByRole("button", { name: "Stop recording" }).click();
+  await page.getByRole("button", { name: "Keep", exact: true }).click();
+  await page.getByRole("link", { name: "Recordings" }).click();
+  const row = page.locator(".recordings > li").first();
+  check(await row.getByLabel("Train on this").isDisabled(), "what holds no reply can be trained on");
+  await row.getByRole("button", { name: "Play back" }).click();
+  await row.getByRole("button", { name: "Play", exact: true }).click();
+  await row.locator("video").waitFor();
+  await row.getByRole("button", { name: "Keep geometry only" }).press("Enter");
+  await row.getByText("no pictures").waitFor({ timeout: 60_000 });
+  await row.getByRole("button", { name: "Play", exact: true }).click();
+  await page.waitForTimeout(500);
+  check((await row.locator("video").count()) === 0, "the player shows pictures that are gone");
+  await hasFocus(page, "main, button", "Keep geometry only");
+  await row.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await row.waitFor({ state: "detached" });
+  await hasFocus(page, "main", "deleting");
+  await context.close();
+}
+
+export async function serverAway(browser) {
+  const { context, page } = await open(browser);
+  const notice = page.getByText("The server cannot be reached.");
+  for (const place of ["Models", "Recordings"]) {
+    await page.route("**/api/**", (route) => route.abort());
+    await page.getByRole("navigation").getByRole("link", { name: place }).click();
+    await notice.waitFor();
+    check((await page.title()).startsWith(place), `the title is ${await page.title()}`);
+    await page.unroute("**/api/**");
+    await notice.waitFor({ state: "detached", timeout: 10_000 });
+  }
+  await context.close();
+}
+
 /** How far the list stands from its end. */
 const toEnd = (page) =>
   page.locator(".messages").evaluate((list) => list.scrollHeight - list.scrollTop - list.clientHeight);
@@ -46,6 +90,8 @@ export async function bitsByKeyboard(browser) {
   await begin(page);
   await answered(page, await say(page, "My dad wants to come to my match"));
   const words = page.locator(".word");
+  const reply = page.locator(".turn.assistant .text");
+  await reply.evaluate((text) => text.style.setProperty("text-align", "right")); // words at the list's edge
   check((await page.locator(".word[tabindex='0']").count()) === 1, "a reply is not one tab stop");
   await page.getByLabel("Messages").focus();
   await page.keyboard.press("Tab");
