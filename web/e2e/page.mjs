@@ -184,7 +184,7 @@ async function reconnect(browser) {
   await page.getByText(/Server not reached|Connecting/).waitFor();
   await page.getByText("Ready", { exact: true }).waitFor({ timeout: 20_000 });
   check(links.at(-1).url.includes("resume="), "the conversation was not resumed");
-  check((await page.getByText("Remember me").count()) === 1, "the history is not what it was");
+  check((await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1, "the history is not what it was");
   await forgotten(page);
   await context.close();
 }
@@ -203,7 +203,10 @@ async function forgotten(page) {
   for (let tries = 0; told().length < 2 && tries < 50; tries++) await page.waitForTimeout(100);
   const items = told().map((text) => JSON.parse(text).item);
   check(items.map((item) => item.role).join() === "user,assistant", `retold: ${JSON.stringify(items)}`);
-  check((await page.getByText("Remember me").count()) === 1, "the history is there twice, or not at all");
+  check(
+    (await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1,
+    "the history is there twice, or not at all",
+  );
   check((await page.locator("[role=alert]").count()) === 0, "an error is shown");
 }
 
