@@ -88,7 +88,7 @@ def _no_interval(gains: Mapping[str, Estimate]) -> dict[str, Any]:
     else:
         why = (
             f"The right face saves {gain:+.3f} bits a word over no face, but one session alone was held out, which "
-            "says nothing about others: hold out more people (--folds tests on everybody)."
+            "says nothing about others: hold out more people."
         )
     return {"face": "cannot be told", "words": why, "needed_people": None}
 

@@ -27,13 +27,14 @@ _CHUNK_BYTES = 1 << 20
 
 
 class SessionSummary(BaseModel):
-    """A session at a glance; `video` and `latents` say what of the face is there."""
+    """A session at a glance; `replies` can be learned from, `video` and `latents` say what of the face is there."""
 
     id: str
     started_utc: str
     minutes: float
     words: int
     utterances: int
+    replies: int
     face_share: float | None
     video: bool
     latents: bool
@@ -173,6 +174,7 @@ def _summary(path: Path, session: Session) -> SessionSummary:
         minutes=summary.minutes,
         words=summary.words,
         utterances=summary.utterances,
+        replies=summary.replies,
         face_share=summary.face_share,
         video=any((path / "video").glob("*.mp4")),
         latents=bool(summary.encoders),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,13 +13,15 @@ from natural_video_llm.sessions.folder import Session
 
 @dataclass(frozen=True)
 class Summary:
-    """A session at a glance; `face_share` is the share of latents that show a face, None where there are none."""
+    """A session at a glance: `replies` answer the filmed person; `face_share` is the share of latents that show a
+    face, None where there are none."""
 
     session_id: str
     person: str | None
     minutes: float
     words: int
     utterances: int
+    replies: int
     face_share: float | None
     consent: bool
     encoders: list[str]
@@ -32,10 +35,17 @@ def summarise(session: Session) -> Summary:
         minutes=round(length_s(session) / 60, 3),
         words=sum(len(text.text.split()) for text in session.texts),
         utterances=len(session.texts),
+        replies=_replies(session),
         face_share=_face_share(session, encoders[0]) if encoders else None,
         consent=bool(session.start.consent.strip()),
         encoders=encoders,
     )
+
+
+def _replies(session: Session) -> int:
+    """Utterances of somebody else right after one of the filmed person: what can be learned from (training.dataset)."""
+    filmed = [text.speaker == session.start.filmed_speaker for text in session.texts if text.text.strip()]
+    return sum(before and not now for before, now in pairwise(filmed))
 
 
 def length_s(session: Session) -> float:

@@ -93,6 +93,7 @@ def test_sessions_are_listed_and_shown(client: Client, recordings: Path) -> None
     assert (status, found["recording"], len(found["sessions"])) == (200, True, 2)
     summary = found["sessions"][0]
     session = Session(recordings / summary["id"])
+    assert summary["replies"] == len(session.texts) / 2
     assert summary["video"]
     assert not summary["latents"]
     status, details = client.json("GET", f"/{summary['id']}/details")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from small_sessions import CHAR, WORDS, make_session
 
-from natural_video_llm.sessions.events import VideoGap, VideoSegmentStart
+from natural_video_llm.sessions.events import Text, VideoGap, VideoSegmentStart
 from natural_video_llm.sessions.latents import latents_file
 from natural_video_llm.sessions.summary import encoders_of, length_s, summarise, timeline
 
@@ -17,6 +17,19 @@ def test_the_figures(tmp_path: Path) -> None:
     assert (summary.words, summary.utterances, summary.consent) == (3, 2, True)
     assert summary.face_share == 0.5
     assert summary.encoders == encoders_of(session) == ["face-geometry", "vit:a/b"]
+
+
+def test_a_reply_answers_the_filmed_person(tmp_path: Path) -> None:
+    def said(*turns: tuple[str, str]) -> list[Text]:
+        return [
+            Text(speaker=who, text=text, t_start=float(at), t_end=float(at), timing="utterance")
+            for at, (who, text) in enumerate(turns)
+        ]
+
+    dialogue = said(("bob", "Hi"), ("ann", "Hi"), ("ann", "You?"), ("bob", "Well."), ("bob", "So"), ("ann", "Good"))
+    assert summarise(make_session(tmp_path / "one", dialogue)).replies == 1
+    assert summarise(make_session(tmp_path / "two", said(("ann", "Hi"), ("bob", " ")))).replies == 0
+    assert summarise(make_session(tmp_path / "three", said(("bob", "Hi"), ("ann", "Hi")))).replies == 0
 
 
 def test_without_latents_or_consent(tmp_path: Path) -> None:

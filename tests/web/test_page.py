@@ -26,7 +26,8 @@ from natural_video_llm.training.train import train
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
     *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
-    *("cameraDenied", "cameraMissing"),
+    *("cameraDenied", "cameraMissing", "focusStays", "bitsByKeyboard", "phone", "frozenCamera"),
+    *("geometryAlone", "serverAway"),
 )
 
 

@@ -29,6 +29,7 @@ import {
   withCamera,
   withoutCamera,
 } from "./harness.mjs";
+import { bitsByKeyboard, focusStays, frozenCamera, geometryAlone, inView, phone, serverAway } from "./parts.mjs";
 
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
@@ -183,7 +184,7 @@ async function reconnect(browser) {
   await page.getByText(/Server not reached|Connecting/).waitFor();
   await page.getByText("Ready", { exact: true }).waitFor({ timeout: 20_000 });
   check(links.at(-1).url.includes("resume="), "the conversation was not resumed");
-  check((await page.getByText("Remember me").count()) === 1, "the history is not what it was");
+  check((await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1, "the history is not what it was");
   await forgotten(page);
   await context.close();
 }
@@ -202,7 +203,10 @@ async function forgotten(page) {
   for (let tries = 0; told().length < 2 && tries < 50; tries++) await page.waitForTimeout(100);
   const items = told().map((text) => JSON.parse(text).item);
   check(items.map((item) => item.role).join() === "user,assistant", `retold: ${JSON.stringify(items)}`);
-  check((await page.getByText("Remember me").count()) === 1, "the history is there twice, or not at all");
+  check(
+    (await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1,
+    "the history is there twice, or not at all",
+  );
   check((await page.locator("[role=alert]").count()) === 0, "an error is shown");
 }
 
@@ -334,6 +338,8 @@ async function troubled(browser, title) {
   await say(page, "Can you hear me?");
   await page.locator(".turn.user", { hasText: "Can you hear me?" }).waitFor();
   await shot(page, "camera-trouble");
+  await page.setViewportSize({ width: 360, height: 740 });
+  await inView(page);
   check(wire.binary.length === 0, "something of a camera was sent");
   await context.close();
 }
@@ -357,6 +363,12 @@ await all(await withCamera(camera), {
   twoTabs,
   unplugged,
   keyboardOnly,
+  focusStays,
+  bitsByKeyboard,
+  phone,
+  frozenCamera,
+  geometryAlone,
+  serverAway,
   recording,
   deletion,
 });

@@ -125,6 +125,12 @@ async function training(browser) {
   await page.getByRole("button", { name: "New conversation" }).click();
   await page.getByText("A new conversation begins here").waitFor();
   await page.getByText("Model: tiny", { exact: true }).waitFor();
+  await page.getByRole("link", { name: "Models" }).click();
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Keep it" }).click();
+  await page.getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByText("Nothing was trained here yet.").waitFor();
   staysHere(wire);
   await context.close();
 }

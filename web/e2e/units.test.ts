@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { type Action, empty, meanBits, reduce, textOf, toRetell, wordsOf } from "../src/conversation.ts";
+import { Stillness } from "../src/face/stillness.ts";
 import { Pace } from "../src/pace.ts";
 import { packGeometry, packPicture } from "../src/protocol.ts";
 import { TypedText } from "../src/typedText.ts";
@@ -54,6 +55,17 @@ test("at most as many pictures are due as the rate says", () => {
   const pace = new Pace();
   const due = Array.from({ length: 300 }, (_, frame) => pace.due(frame / 30)).filter(Boolean).length;
   assert.ok(due >= 140 && due <= 151, String(due));
+});
+
+test("a camera stands still that gives no picture for three seconds while it is looked at, or says so", () => {
+  const camera = new Stillness();
+  const asked = (frames: number[], looked = true) => frames.map((count) => camera.ask(count, looked));
+  assert.deepEqual(asked([30, 60, 60, 60, 60, 61]), [false, false, false, false, true, false]);
+  assert.deepEqual(asked([61, 61, 61, 61], false), Array(4).fill(false));
+  assert.deepEqual(asked([61, 61, 61]), [false, false, true]);
+  assert.deepEqual(asked([62]), [false]);
+  camera.muted(70);
+  assert.deepEqual(asked([70, 71]), [true, false]);
 });
 
 test("geometry goes out as points, nobody in view as none", () => {

@@ -3,6 +3,7 @@ import { Consent } from "./components/Consent";
 import { Models } from "./components/Models";
 import { Recordings } from "./components/Recordings";
 import { Talk } from "./components/Talk";
+import { focusContent, useFocusKept } from "./focus";
 import { agreedSeeing, agreeToSeeing, type Seeing } from "./storage";
 
 const PLACES = { talk: "Talk", recordings: "Recordings", models: "Models" };
@@ -31,15 +32,19 @@ export function App() {
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
+  useEffect(() => {
+    document.title = `${room ? "Two people" : PLACES[place]} – Natural Video LLM`;
+  }, [place, room]);
+  useFocusKept(`${place} ${seeing}`);
   const choose = (chosen: Seeing | null) => {
     agreeToSeeing(chosen);
     setSeeing(chosen);
   };
   return (
     <>
-      <a className="skip" href="#main">
+      <button type="button" className="skip" onClick={focusContent}>
         Skip to the content
-      </a>
+      </button>
       <header className="top">
         <a className="name" href="#talk">
           <img src="/icon.svg" alt="" width="28" height="28" />

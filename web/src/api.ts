@@ -1,13 +1,17 @@
 import { authorised, withToken } from "./access";
 import type { Keep } from "./protocol";
 
-/** A recorded session at a glance; `faceShare` is null where nothing has been made of its pictures yet. */
+/**
+ * A recorded session at a glance; `replies` can be learned from, `face_share` is null where nothing has been made of its
+ * pictures yet.
+ */
 export interface SessionSummary {
   id: string;
   started_utc: string;
   minutes: number;
   words: number;
   utterances: number;
+  replies: number;
   face_share: number | null;
   video: boolean;
   latents: boolean;

@@ -6,7 +6,7 @@ const NAMES: Record<string, string> = {
   token: "Each piece of a word",
   face_age: "Age of the face at a word",
   frame_to_latent: "Face to numbers",
-  latent_to_token: "Numbers to the word they shape",
+  face_to_token: "Face to the word it shapes",
   wait: "Waiting for other conversations",
 };
 

@@ -1,19 +1,31 @@
-import { useEffect, useRef } from "react";
-import { type Conversation, meanBits, type Piece, type Turn, textOf, wordsOf } from "../conversation";
+import { memo, useCallback, useEffect, useLayoutEffect, useRef } from "react";
+import { type Conversation, meanBits, type Turn, textOf } from "../conversation";
+import { Words } from "./Words";
 
-/** A word that the face moves by this many bits is marked as strongly as any. */
-const FULL_MARK_BITS = 2;
 const NEAR_END_PX = 80;
 
 export function Messages({ conversation, inRoom }: { conversation: Conversation; inRoom: boolean }) {
   const { turns, server } = conversation;
   const list = useRef<HTMLOListElement>(null);
   const followed = useRef(true);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: new words move the list on
-  useEffect(() => {
+  const newestOwn = turns.findLast(({ role }) => role === "user")?.id;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what one has just sent is shown wherever the list stood
+  useLayoutEffect(() => {
+    followed.current = true;
+  }, [newestOwn]);
+  const follow = useCallback(() => {
     if (followed.current && list.current) list.current.scrollTop = list.current.scrollHeight;
-  }, [turns]);
-  if (turns.length === 0) return inRoom ? <WelcomeOfTwo /> : <Welcome />;
+  }, []);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: new words move the list on
+  useEffect(follow, [turns]);
+  const isEmpty = turns.length === 0;
+  useEffect(() => {
+    if (isEmpty || !list.current) return;
+    const resized = new ResizeObserver(follow); // a phone's keyboard takes half of it
+    resized.observe(list.current);
+    return () => resized.disconnect();
+  }, [isEmpty, follow]);
+  if (isEmpty) return inRoom ? <WelcomeOfTwo /> : <Welcome />;
   return (
     <ol
       ref={list}
@@ -67,17 +79,15 @@ function WelcomeOfTwo() {
 
 const SPEAKERS: Record<Turn["role"], string> = { user: "You", assistant: "Model", other: "The other person", note: "" };
 
-function Message({ turn }: { turn: Turn }) {
+/** Drawn anew only where it has changed: a long conversation would hold up each piece of a reply. */
+const Message = memo(function Message({ turn }: { turn: Turn }) {
   if (turn.role === "note") return <li className="note">{textOf(turn)}</li>;
   const bits = turn.role === "assistant" ? meanBits(turn.pieces) : null;
   return (
     <li className={`turn ${turn.role}`}>
       <span className="unseen">{`${SPEAKERS[turn.role]}: `}</span>
       <p className="text" dir="auto">
-        {turn.role === "assistant"
-          ? // biome-ignore lint/suspicious/noArrayIndexKey: words are only ever added at the end
-            wordsOf(turn.pieces).map((word, at) => <Word key={at} word={word} />)
-          : textOf(turn)}
+        {turn.role === "assistant" ? <Words pieces={turn.pieces} /> : textOf(turn)}
       </p>
       <p className="under">
         {turn.status === "failed" && <span className="bad">{turn.role === "user" ? "Not sent" : "Failed"}</span>}
@@ -87,18 +97,4 @@ function Message({ turn }: { turn: Turn }) {
       </p>
     </li>
   );
-}
-
-function Word({ word }: { word: Piece }) {
-  if (word.movedBits === null) return word.text;
-  const strength = Math.round(10 * Math.min(1, word.movedBits / FULL_MARK_BITS));
-  const lead = word.text.length - word.text.trimStart().length;
-  return (
-    <>
-      {word.text.slice(0, lead)}
-      <span className={`word moved${strength}`} data-bits={`face: ${word.movedBits.toFixed(2)} bits`}>
-        {word.text.slice(lead)}
-      </span>
-    </>
-  );
-}
+});

@@ -1,6 +1,7 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type Job, type ModelState, type Run, type TrainingState } from "../api";
-import { useWork } from "../useWork";
+import { useWork, type Work } from "../useWork";
+import { DeleteDialog } from "./Dialog";
 import { Notice } from "./Notice";
 
 const LOOK_EVERY_MS = 1000;
@@ -10,14 +11,15 @@ export function Models() {
   const [training, setTraining] = useState<TrainingState | null>(null);
   const [runs, setRuns] = useState<Run[]>([]);
   const [model, setModel] = useState<ModelState | null>(null);
-  const [shown, setShown] = useState<string | null>(null);
+  const [doomed, setDoomed] = useState<Run | null>(null);
   const fetched = useCallback(async () => {
     const [state, list, now] = await Promise.all([api.training(), api.runs(), api.model()]);
     setTraining(state);
     setRuns(list);
     setModel(now);
   }, []);
-  const { busy, error, load, act } = useWork(fetched);
+  const work = useWork(fetched);
+  const { busy, error, load, act } = work;
   const job = training?.job ?? null;
   const isTraining = job?.standing === "running" || job?.standing === "stopping";
   useEffect(() => {
@@ -56,63 +58,92 @@ export function Models() {
       )}
       <ul className="recordings">
         {runs.map((run) => (
-          <li key={run.id}>
-            <h2>{run.id}</h2>
-            <p className="small">{described(run)}</p>
-            {run.words && <p>{run.words}</p>}
-            <p className="row">
-              {run.trained && model?.run !== run.id && (
-                <button
-                  type="button"
-                  disabled={busy !== null}
-                  onClick={() => act(`Loading ${run.id} …`, api.switchModel(run.id))}
-                >
-                  Use for new conversations
-                </button>
-              )}
-              {run.report && (
-                <button
-                  type="button"
-                  aria-expanded={shown === run.id}
-                  onClick={() => setShown(shown === run.id ? null : run.id)}
-                >
-                  {shown === run.id ? "Close the report" : "Report"}
-                </button>
-              )}
-              {run.can_go_on && (
-                <button
-                  type="button"
-                  disabled={busy !== null || isTraining}
-                  onClick={() => act("Going on …", api.goOn(run.id))}
-                >
-                  Go on
-                </button>
-              )}
-              {model?.run !== run.id && !(isTraining && job?.run === run.id) && (
-                <button
-                  type="button"
-                  className="danger"
-                  disabled={busy !== null}
-                  onClick={() => act("Deleting …", api.removeRun(run.id))}
-                >
-                  Delete
-                </button>
-              )}
-            </p>
-            {shown === run.id && (
-              <iframe
-                className="report"
-                title={`Report of ${run.id}`}
-                sandbox="allow-scripts"
-                src={api.reportAddress(run.id)}
-              />
-            )}
-          </li>
+          <RunItem
+            key={run.id}
+            run={run}
+            inUse={model?.run === run.id}
+            isTrained={isTraining && job?.run === run.id}
+            canTrain={!isTraining}
+            work={work}
+            onDelete={() => setDoomed(run)}
+          />
         ))}
       </ul>
+      {doomed && (
+        <DeleteDialog
+          title={`Delete ${doomed.id}?`}
+          onDelete={() => act("Deleting …", api.removeRun(doomed.id))}
+          onClose={() => setDoomed(null)}
+        >
+          The model and what was found out about it go at once. The recordings that it was trained on stay.
+        </DeleteDialog>
+      )}
     </main>
   );
 }
+
+interface RunProps {
+  run: Run;
+  inUse: boolean;
+  /** It is being trained now. */
+  isTrained: boolean;
+  /** No other is. */
+  canTrain: boolean;
+  work: Work;
+  onDelete: () => void;
+}
+
+function RunItem({ run, inUse, isTrained, canTrain, work: { busy, act }, onDelete }: RunProps) {
+  const [shown, setShown] = useState(false);
+  return (
+    <li>
+      <h2>{run.id}</h2>
+      <p className="small">{described(run)}</p>
+      {run.words && <p>{run.held_out === 1 ? ONE_HELD_OUT : run.words}</p>}
+      <p className="row">
+        {run.trained && !inUse && (
+          <button
+            type="button"
+            disabled={busy !== null}
+            onClick={() => act(`Loading ${run.id} …`, api.switchModel(run.id))}
+          >
+            Use for new conversations
+          </button>
+        )}
+        {run.report && (
+          <button type="button" aria-expanded={shown} onClick={() => setShown(!shown)}>
+            {shown ? "Close the report" : "Report"}
+          </button>
+        )}
+        {run.can_go_on && (
+          <button
+            type="button"
+            disabled={busy !== null || !canTrain}
+            onClick={() => act("Going on …", api.goOn(run.id))}
+          >
+            Go on
+          </button>
+        )}
+        {!inUse && !isTrained && (
+          <button type="button" className="danger" disabled={busy !== null} onClick={onDelete}>
+            Delete
+          </button>
+        )}
+      </p>
+      {shown && (
+        <iframe
+          className="report"
+          title={`Report of ${run.id}`}
+          sandbox="allow-scripts"
+          src={api.reportAddress(run.id)}
+        />
+      )}
+    </li>
+  );
+}
+
+const ONE_HELD_OUT =
+  "Nobody can tell whether it uses the face: one recording alone was kept from training. Record more, and train on all of them.";
 
 const STAGES: Record<Job["stage"], string> = {
   extract: "Reading the faces",
@@ -125,7 +156,7 @@ function Progress({ job, onStop }: { job: Job; onStop: () => void }) {
   if (job.standing === "failed")
     return (
       <Notice>
-        {job.run}: {job.error}
+        {job.run} broke off: {job.error}
       </Notice>
     );
   if (job.standing === "done") return <p role="status">{job.run} is ready.</p>;

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useState } from "react";
 import { api, type SessionList, type SessionSummary } from "../api";
 import { useWork } from "../useWork";
-import { Dialog } from "./Dialog";
+import { DeleteDialog } from "./Dialog";
 import { Notice } from "./Notice";
 import { Player } from "./Player";
 import { TrainOn } from "./TrainOn";
@@ -34,6 +34,7 @@ export function Recordings() {
               <input
                 type="checkbox"
                 checked={chosen.has(session.id)}
+                disabled={session.replies === 0}
                 onChange={({ target }) =>
                   setChosen((before) => {
                     const after = new Set(before);
@@ -44,6 +45,7 @@ export function Recordings() {
                 }
               />{" "}
               Train on this
+              {session.replies === 0 && <span className="small">(no reply to your words is in it to learn from)</span>}
             </label>
             <p className="row">
               <button
@@ -70,7 +72,7 @@ export function Recordings() {
               </button>
             </p>
             {busy === session.id && <p role="status">Working on it …</p>}
-            {played === session.id && <Player id={session.id} />}
+            {played === session.id && <Player key={`${session.video}`} id={session.id} />}
           </li>
         ))}
       </ul>
@@ -78,28 +80,17 @@ export function Recordings() {
         <TrainOn sessions={list.sessions.filter((session) => chosen.has(session.id))} />
       )}
       {doomed && (
-        <Dialog title={`Delete the recording of ${when(doomed)}?`} onClose={() => setDoomed(null)}>
-          <p>
-            Its pictures, its words, and reports and evaluations that hold any of them go at once. A model that was
-            trained on it stays.
-          </p>
-          <p className="row end">
-            <button type="button" onClick={() => setDoomed(null)}>
-              Keep it
-            </button>
-            <button
-              type="button"
-              className="danger"
-              onClick={() => {
-                if (played === doomed.id) setPlayed(null);
-                act(doomed.id, api.remove(doomed.id));
-                setDoomed(null);
-              }}
-            >
-              Delete
-            </button>
-          </p>
-        </Dialog>
+        <DeleteDialog
+          title={`Delete the recording of ${when(doomed)}?`}
+          onDelete={() => {
+            if (played === doomed.id) setPlayed(null);
+            act(doomed.id, api.remove(doomed.id));
+          }}
+          onClose={() => setDoomed(null)}
+        >
+          Its pictures, its words, and reports and evaluations that hold any of them go at once. A model that was
+          trained on it stays.
+        </DeleteDialog>
       )}
     </main>
   );
@@ -115,5 +106,5 @@ function when(session: SessionSummary): string {
 function described(session: SessionSummary): string {
   const minutes = session.minutes < 1 ? `${Math.round(60 * session.minutes)} s` : `${session.minutes.toFixed(1)} min`;
   const seen = session.face_share === null ? "" : `, face seen ${Math.round(100 * session.face_share)} % of the time`;
-  return `${minutes}, ${session.words} words, ${session.video ? "with video" : "no pictures"}${seen}`;
+  return `${minutes}, ${session.words} words, ${session.replies} ${session.replies === 1 ? "reply" : "replies"}, ${session.video ? "with video" : "no pictures"}${seen}`;
 }

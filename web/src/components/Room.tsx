@@ -1,4 +1,4 @@
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { withToken } from "../access";
 import { api } from "../api";
 import type { Realtime } from "../useRealtime";
@@ -34,23 +34,29 @@ export function NewConversation({ realtime }: { realtime: Realtime }) {
 
 /** The link for the other person, and what there is to know of them. */
 export function RoomPanel({ room, realtime }: { room: string; realtime: Realtime }) {
-  const [copied, setCopied] = useState(false);
+  const field = useRef<HTMLInputElement>(null);
+  const [said, setSaid] = useState("");
   const here = realtime.conversation.room;
   const link = new URL(`${withToken("/")}#room/${room}`, location.origin).href;
+  const copy = () => {
+    const select = () => {
+      field.current?.focus();
+      setSaid("The link is selected; copy it with Ctrl+C, or by a long press.");
+    };
+    if (!navigator.clipboard) return select(); // browsers have none without HTTPS
+    navigator.clipboard.writeText(link).then(() => setSaid("Copied."), select);
+  };
   return (
     <div className="others">
       {here?.people !== 2 && (
         <>
           <label htmlFor="room-link">Link for the other person</label>
-          <input id="room-link" readOnly value={link} onFocus={({ target }) => target.select()} />
+          <input id="room-link" ref={field} readOnly value={link} onFocus={({ target }) => target.select()} />
           <p className="row small">
-            <button
-              type="button"
-              className="plain"
-              onClick={() => void navigator.clipboard?.writeText(link).then(() => setCopied(true))}
-            >
-              {copied ? "Copied" : "Copy"}
+            <button type="button" className="plain" onClick={copy}>
+              Copy
             </button>
+            <span role="status">{said}</span>
           </p>
           <p className="small">
             Whoever has it can use this server as you do

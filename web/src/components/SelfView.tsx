@@ -1,5 +1,6 @@
 import { useState } from "react";
 import type { Camera } from "../face/useCamera";
+import { useFocusKept } from "../focus";
 import type { Seeing } from "../storage";
 import { Notice } from "./Notice";
 
@@ -14,6 +15,7 @@ interface Props {
 export function SelfView({ seeing, camera, unread, onChange }: Props) {
   const [shown, setShown] = useState(true);
   const { trouble } = camera;
+  useFocusKept(trouble?.kind);
   const visible = seeing !== "text" && shown && !trouble;
   return (
     <div className="self">
@@ -50,7 +52,7 @@ export function SelfView({ seeing, camera, unread, onChange }: Props) {
       <p className="row small">
         <span className="sent">{SENT[seeing]}</span>
         {seeing !== "text" && !trouble && (
-          <button type="button" className="plain" aria-pressed={shown} onClick={() => setShown(!shown)}>
+          <button type="button" className="plain show" onClick={() => setShown(!shown)}>
             {shown ? "Hide picture" : "Show picture"}
           </button>
         )}

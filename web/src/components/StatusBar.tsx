@@ -22,28 +22,41 @@ const LINKS: Record<Exclude<Link, "open">, string> = {
   refused: "No access: open the whole address that the server printed when it was started",
 };
 
-/** What goes on, always in the same place: the model's state, whether it sees a face, and at what rate. */
+/**
+ * What goes on, always in the same place: the model's state, whether it sees a face, and at what rate. Said aloud are the
+ * link, the face and the recording; the model's state would speak into its own reply.
+ */
 export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; seeing: Seeing; camera: Camera }) {
   const { conversation, link } = realtime;
   const { state } = conversation.server;
   const face = faceText(realtime, seeing, camera);
+  const said = link !== "open" ? LINKS[link] : conversation.session?.room ? peopleText(conversation) : null;
   return (
-    <div className="status" role="status">
-      <span className={`state ${link === "open" ? state : "off"}`}>
-        <span className="dot" aria-hidden="true" />
-        {link !== "open" ? LINKS[link] : conversation.session?.room ? peopleText(conversation) : STATES[state]}
-      </span>
-      {link !== "open" && link !== "connecting" && (
-        <button type="button" className="plain" onClick={realtime.retryNow}>
-          Try now
-        </button>
-      )}
-      <span className={`face ${face.seen ? "seen" : "unseen-face"}`}>{face.text}</span>
+    <div className="status">
+      {said === null && <State state={state} text={STATES[state]} />}
+      <div className="said" role="status" aria-atomic="false">
+        {said !== null && <State state={link === "open" ? state : "off"} text={said} />}
+        {link !== "open" && link !== "connecting" && (
+          <button type="button" className="plain" onClick={realtime.retryNow}>
+            Try now
+          </button>
+        )}
+        <span className={`face ${face.seen ? "seen" : "unseen-face"}`}>{face.text}</span>
+        {conversation.recordingId && <span className="recording">Recording</span>}
+      </div>
       {camera.status?.slowed && (
         <span className="slow">This machine is busy: {camera.status.rateHz} pictures a second instead of 15</span>
       )}
-      {conversation.recordingId && <span className="recording">Recording</span>}
     </div>
+  );
+}
+
+function State({ state, text }: { state: ServerStateName | "off"; text: string }) {
+  return (
+    <span className={`state ${state}`}>
+      <span className="dot" aria-hidden="true" />
+      {text}
+    </span>
   );
 }
 
@@ -53,6 +66,7 @@ function peopleText({ room }: Conversation): string {
 
 function faceText(realtime: Realtime, seeing: Seeing, camera: Camera): { text: string; seen: boolean } {
   if (seeing === "text") return { text: "No camera", seen: false };
+  if (camera.trouble?.kind === "still") return { text: "No pictures from the camera", seen: false };
   if (camera.trouble) return { text: "Camera off", seen: false };
   if (!camera.status) return { text: "Camera starting", seen: false };
   if (!camera.status.ready) return { text: "Face model loading", seen: false };

@@ -1,10 +1,12 @@
 import { useEffect, useRef } from "react";
 import { useCamera } from "../face/useCamera";
+import { useFocusKept } from "../focus";
 import type { Seeing } from "../storage";
 import { useRealtime } from "../useRealtime";
 import { Composer } from "./Composer";
 import { Delays } from "./Delays";
 import { Messages } from "./Messages";
+import { More } from "./More";
 import { Notice } from "./Notice";
 import { EndedRecording, RecordControl } from "./Recording";
 import { NewConversation, RoomPanel } from "./Room";
@@ -32,6 +34,7 @@ export function Talk({ seeing, room, onChange }: Props) {
     return () => removeEventListener("keydown", stop);
   }, [interrupt]);
   useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  useFocusKept(conversation.recordingId);
 
   const accepts = conversation.session?.accepts;
   const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
@@ -41,9 +44,12 @@ export function Talk({ seeing, room, onChange }: Props) {
       <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
       <aside className="side" aria-label="Camera">
         <SelfView seeing={seeing} camera={camera} unread={unread === true} onChange={onChange} />
-        <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
-        {room ? <RoomPanel room={room} realtime={realtime} /> : <NewConversation realtime={realtime} />}
-        <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
+        <More unfoldedFirst={room !== null}>
+          <RecordControl realtime={realtime} seeing={seeing} seen={camera.status !== null} />
+          {camera.trouble && <p className="small">Recording needs the camera.</p>}
+          {room ? <RoomPanel room={room} realtime={realtime} /> : <NewConversation realtime={realtime} />}
+          <Delays conversation={conversation} camera={camera} droppedHere={realtime.dropped} />
+        </More>
       </aside>
       <section className="words" aria-label="Conversation">
         {conversation.server.alarm && (

@@ -2,7 +2,7 @@ import { nowS } from "../clock";
 
 /** What is wrong with the camera, and what to do about it. */
 export interface Trouble {
-  kind: "denied" | "missing" | "busy" | "insecure" | "unplugged" | "faceModel" | "other";
+  kind: "denied" | "missing" | "busy" | "insecure" | "unplugged" | "still" | "faceModel" | "other";
   title: string;
   remedy: string;
 }
@@ -26,6 +26,10 @@ const TROUBLES: Record<Exclude<Trouble["kind"], "other">, Omit<Trouble, "kind">>
       "Open the page as http://localhost with the same port on the machine where the server runs, or put HTTPS before it.",
   },
   unplugged: { title: "The camera was disconnected.", remedy: "Connect it again; the page goes on by itself." },
+  still: {
+    title: "The camera gives no pictures.",
+    remedy: "Open its shutter, or switch it on at its key; the page goes on by itself. If not, try again.",
+  },
   faceModel: {
     title: "The face model could not be started in this browser.",
     remedy: "Reload the page. If that does not help, use a current Chrome, Edge, Firefox or Safari.",

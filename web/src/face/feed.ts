@@ -7,8 +7,9 @@ import type { FromWorker, Outline, ToWorker } from "./messages";
 const LONGEST_SIDE_PX = 640;
 const JPEG_QUALITY = 0.85;
 
-/** How the pictures get on: at what rate, what one costs, how many were not worked on. */
+/** How the pictures get on: how many the camera gave, at what rate they are worked on, what one costs, how many were not. */
 export interface FeedStatus {
+  frames: number;
   rateHz: number;
   slowed: boolean;
   workMs: number | null;
@@ -35,6 +36,7 @@ export class Feed {
   private busy = false;
   private stopped = false;
   private ready: boolean;
+  private frames = 0;
   private dropped = 0;
   private workS: number | null = null;
 
@@ -56,7 +58,7 @@ export class Feed {
   get status(): FeedStatus {
     const { rateHz, slowed } = this.pace;
     const workMs = this.workS === null ? null : 1000 * this.workS;
-    return { rateHz, slowed, workMs, dropped: this.dropped, ready: this.ready };
+    return { frames: this.frames, rateHz, slowed, workMs, dropped: this.dropped, ready: this.ready };
   }
 
   stop(): void {
@@ -66,6 +68,7 @@ export class Feed {
   }
 
   private async take(timeS: number): Promise<void> {
+    this.frames++;
     if (!this.ready || this.video.videoWidth === 0 || !this.pace.due(timeS)) return;
     if (this.busy) {
       this.dropped++;

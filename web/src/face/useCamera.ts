@@ -2,12 +2,13 @@ import { type RefObject, useCallback, useEffect, useRef, useState } from "react"
 import { explain, openCamera, type Trouble, trouble } from "./camera";
 import { drawOutline } from "./drawOutline";
 import { Feed, type FeedStatus } from "./feed";
+import { Stillness } from "./stillness";
 
 export interface Camera {
   videoRef: RefObject<HTMLVideoElement | null>;
   outlineRef: RefObject<SVGSVGElement | null>;
   trouble: Trouble | null;
-  /** null until the camera runs. */
+  /** null while the camera gives no pictures. */
   status: FeedStatus | null;
   retry: () => void;
 }
@@ -26,14 +27,17 @@ export function useCamera(as: "geometry" | "video" | "text", send: (frame: Array
   // biome-ignore lint/correctness/useExhaustiveDependencies: a new attempt opens the camera anew
   useEffect(() => {
     const video = videoRef.current;
+    if (as === "text") setTrouble(null);
     if (as === "text" || !video) return;
     if (!navigator.mediaDevices) {
       setTrouble(trouble("insecure"));
       return;
     }
+    const stillness = new Stillness();
     const running: { feed?: Feed; stream?: MediaStream; gone?: boolean } = {};
     const stop = () => {
       running.feed?.stop();
+      delete running.feed;
       for (const track of running.stream?.getTracks() ?? []) track.stop();
       setStatus(null);
     };
@@ -41,6 +45,11 @@ export function useCamera(as: "geometry" | "video" | "text", send: (frame: Array
       if (running.gone) return;
       stop();
       setTrouble(what);
+    };
+    const tell = (still: boolean) => {
+      if (!running.feed) return;
+      setTrouble(still ? trouble("still") : null);
+      setStatus(still ? null : running.feed.status);
     };
     const listener = {
       frame: send,
@@ -53,8 +62,12 @@ export function useCamera(as: "geometry" | "video" | "text", send: (frame: Array
       (stream) => {
         running.stream = stream;
         if (running.gone) return stop();
-        setTrouble(null);
-        stream.getVideoTracks()[0]?.addEventListener("ended", () => fail(trouble("unplugged")));
+        const [track] = stream.getVideoTracks();
+        track?.addEventListener("ended", () => fail(trouble("unplugged")));
+        track?.addEventListener("mute", () => {
+          stillness.muted(running.feed?.status.frames ?? 0);
+          tell(true);
+        });
         video.srcObject = stream;
         video.play().catch(() => {}); // a page that goes meanwhile
         running.feed = new Feed(video, as, listener);
@@ -62,7 +75,11 @@ export function useCamera(as: "geometry" | "video" | "text", send: (frame: Array
       },
       (error: unknown) => fail(explain(error)),
     );
-    const timer = setInterval(() => running.feed && setStatus(running.feed.status), STATUS_EVERY_MS);
+    const timer = setInterval(() => {
+      if (!running.feed) return;
+      const looked = !document.hidden && video.checkVisibility();
+      tell(stillness.ask(running.feed.status.frames, looked));
+    }, STATUS_EVERY_MS);
     return () => {
       running.gone = true;
       clearInterval(timer);
