@@ -76,7 +76,7 @@ def test_what_was_recorded_can_be_learned_from_and_what_was_deleted_is_gone(
 
 
 def test_the_parts_of_the_page(web_tools: Path) -> None:
-    made = node("--test", "units.test.ts")
+    made = node("--test", "*.test.ts")
     assert made.returncode == 0, made.stdout
 
 

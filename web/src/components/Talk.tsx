@@ -20,7 +20,7 @@ interface Props {
 
 export function Talk({ seeing, room, onChange }: Props) {
   const realtime = useRealtime(room);
-  const { conversation, link, interrupt } = realtime;
+  const { conversation, interrupt } = realtime;
   const camera = useCamera(seeing, realtime.sendFrame);
   const field = useRef<HTMLTextAreaElement>(null);
 
@@ -51,7 +51,7 @@ export function Talk({ seeing, room, onChange }: Props) {
             {conversation.server.alarm}
           </p>
         )}
-        <Messages conversation={conversation} inRoom={room !== null} />
+        <Messages conversation={conversation} inRoom={room !== null} onSayAgain={realtime.sayAgain} />
         {conversation.error && (
           <Notice>
             {conversation.error}{" "}
@@ -60,7 +60,7 @@ export function Talk({ seeing, room, onChange }: Props) {
             </button>
           </Notice>
         )}
-        <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} open={link === "open"} />
+        <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} />
       </section>
       <EndedRecording realtime={realtime} />
       <div className="unseen" aria-live="polite">
