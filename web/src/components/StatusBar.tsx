@@ -42,7 +42,6 @@ export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; se
       {camera.status?.slowed && (
         <span className="slow">This machine is busy: {camera.status.rateHz} pictures a second instead of 15</span>
       )}
-      {conversation.recordingId && <span className="recording">Recording</span>}
     </div>
   );
 }

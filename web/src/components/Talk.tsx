@@ -15,10 +15,13 @@ interface Props {
   seeing: Seeing;
   /** Of two people; null with the model. */
   room: string | null;
+  /** While another place of the page is shown instead, everything here goes on unseen. */
+  shown: boolean;
   onChange: (seeing: Seeing | null) => void;
+  onRecording: (recording: boolean) => void;
 }
 
-export function Talk({ seeing, room, onChange }: Props) {
+export function Talk({ seeing, room, shown, onChange, onRecording }: Props) {
   const realtime = useRealtime(room);
   const { conversation, interrupt } = realtime;
   const camera = useCamera(seeing, realtime.sendFrame);
@@ -26,17 +29,24 @@ export function Talk({ seeing, room, onChange }: Props) {
 
   useEffect(() => {
     const stop = (event: KeyboardEvent) => {
-      if (event.key === "Escape" && !document.querySelector("dialog[open]")) interrupt();
+      if (shown && event.key === "Escape" && !document.querySelector("dialog[open]")) interrupt();
     };
     addEventListener("keydown", stop);
     return () => removeEventListener("keydown", stop);
-  }, [interrupt]);
-  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  }, [interrupt, shown]);
+  useEffect(() => {
+    if (shown) field.current?.focus({ preventScroll: true });
+  }, [shown]);
+  const recording = conversation.recordingId !== null;
+  useEffect(() => {
+    onRecording(recording);
+    return () => onRecording(false);
+  }, [recording, onRecording]);
 
   const accepts = conversation.session?.accepts;
   const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
   return (
-    <main id="main" className="talk">
+    <main id={shown ? "main" : undefined} className={shown ? "talk" : "talk away"}>
       <h1 className="unseen">Conversation</h1>
       <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
       <aside className="side" aria-label="Camera">
