@@ -1,4 +1,4 @@
-"""The page in a real browser with a real server; the cases themselves are in web/e2e/page.mjs."""
+"""The page in a real browser with a real server; the cases themselves are in web/e2e."""
 
 import json
 import zipfile
@@ -26,7 +26,7 @@ from natural_video_llm.training.train import train
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
     *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
-    *("cameraDenied", "cameraMissing"),
+    *("cameraDenied", "cameraMissing", "leavingTalk", "reloadWhileRecording", "outage", "lostMessage", "longHistory"),
 )
 
 
