@@ -1,4 +1,4 @@
-"""The page in a real browser with a real server; the cases themselves are in web/e2e/page.mjs."""
+"""The page in a real browser with a real server; the cases themselves are in web/e2e."""
 
 import json
 import zipfile
@@ -26,8 +26,8 @@ from natural_video_llm.training.train import train
 CASES = (
     *("firstLoad", "geometryOnly", "conversation", "videoByChoice", "textOnly", "strangeText", "interruption"),
     *("reconnect", "twoTabs", "unplugged", "keyboardOnly", "recording", "deletion", "otherFace", "nobodyInView"),
-    *("cameraDenied", "cameraMissing", "focusStays", "bitsByKeyboard", "phone", "frozenCamera"),
-    *("geometryAlone", "serverAway"),
+    *("cameraDenied", "cameraMissing", "focusStays", "bitsByKeyboard", "phone", "frozenCamera", "geometryAlone"),
+    *("serverAway", "leavingTalk", "reloadWhileRecording", "outage", "lostMessage", "longHistory"),
 )
 
 
@@ -77,7 +77,7 @@ def test_what_was_recorded_can_be_learned_from_and_what_was_deleted_is_gone(
 
 
 def test_the_parts_of_the_page(web_tools: Path) -> None:
-    made = node("--test", "units.test.ts")
+    made = node("--test", "*.test.ts")
     assert made.returncode == 0, made.stdout
 
 

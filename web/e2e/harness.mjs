@@ -44,6 +44,50 @@ export async function open(browser, options = {}, to = address) {
   return { context, page, wire };
 }
 
+/**
+ * A page whose link to the server is held: `away` refuses it, `deaf` drops what the page sends, `goesAfter` lets the
+ * server go after such an event. `settings` are those of every conversation that begins.
+ */
+export async function held(browser, settings) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const link = { away: false, deaf: false, goesAfter: null, urls: [], text: [], cut: null };
+  await page.routeWebSocket(/realtime/, (socket) => {
+    link.urls.push(socket.url());
+    if (link.away) return socket.close({ code: 1011 });
+    const server = socket.connectToServer();
+    link.cut = async () => {
+      await server.close();
+      await socket.close({ code: 1011 });
+    };
+    socket.onMessage((message) => {
+      if (link.deaf) return;
+      if (typeof message === "string") link.text.push(JSON.parse(message));
+      server.send(message);
+    });
+    server.onMessage((message) => {
+      if (link.away) return;
+      socket.send(message);
+      const { type } = JSON.parse(message);
+      if (settings && type === "session.created")
+        server.send(JSON.stringify({ type: "session.update", session: settings }));
+      if (type !== link.goesAfter) return;
+      link.away = true;
+      void link.cut();
+    });
+  });
+  await page.goto(address);
+  return { context, page, link };
+}
+
+/** As if the server had been restarted. */
+export function forgetToken(page) {
+  return page.evaluate(() => {
+    for (const key of Object.keys(sessionStorage))
+      if (key.endsWith("resume")) sessionStorage.setItem(key, "nobody-knows-this-token");
+  });
+}
+
 export const agree = (page) => page.getByRole("button", { name: "Agree and switch the camera on" }).click();
 export const field = (page) => page.getByLabel("Your message");
 const replies = (page) => page.locator(".turn.assistant .under", { hasText: /bits a word|Interrupted/ });

@@ -9,7 +9,6 @@ import { writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import {
   accessible,
-  address,
   agree,
   answered,
   begin,
@@ -18,6 +17,8 @@ import {
   check,
   drooping,
   field,
+  forgetToken,
+  held,
   launch,
   open,
   out,
@@ -30,6 +31,7 @@ import {
   withoutCamera,
 } from "./harness.mjs";
 import { bitsByKeyboard, focusStays, frozenCamera, geometryAlone, inView, phone, serverAway } from "./parts.mjs";
+import { leavingTalk, longHistory, lostMessage, outage, reloadWhileRecording } from "./staying.mjs";
 
 const FIRST_LOAD_BYTES = 400_000;
 const PICTURE = 1;
@@ -98,17 +100,7 @@ const LIKELIEST = { seed: 7, temperature: 0, max_output_tokens: 8 };
 
 /** How the likeliest reply begins, from the same seed each time, when `start` has shown a face, or none. */
 async function likeliestReply(browser, start, name) {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  await page.routeWebSocket(/realtime/, (socket) => {
-    const server = socket.connectToServer();
-    server.onMessage((message) => {
-      socket.send(message);
-      if (typeof message !== "string" || JSON.parse(message).type !== "session.created") return;
-      server.send(JSON.stringify({ type: "session.update", session: LIKELIEST }));
-    });
-  });
-  await page.goto(address);
+  const { context, page } = await held(browser, LIKELIEST);
   await start(page);
   await field(page).fill("My dad wants to come to my match");
   await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
@@ -150,51 +142,51 @@ async function strangeText(browser) {
   await context.close();
 }
 
+/** So hot that hardly any reply ends by itself before it is interrupted. */
+const ENDLESS = { seed: 7, temperature: 2, max_output_tokens: 200 };
+
 async function interruption(browser) {
-  const { context, page, wire } = await open(browser);
+  const { context, page, link } = await held(browser, ENDLESS);
   await withoutCamera(page);
   for (const interrupt of [() => field(page).press("w"), () => page.keyboard.press("Escape")]) {
-    const cancels = wire.text.filter(({ type }) => type === "response.cancel").length;
+    const cancels = link.text.filter(({ type }) => type === "response.cancel").length;
     await field(page).fill("Tell me a long story about your summer.");
     await page.getByRole("button", { name: "Send" }).and(page.locator(":enabled")).waitFor();
     await field(page).press("Enter");
-    await page.getByRole("button", { name: "Stop" }).waitFor({ timeout: 60_000 });
+    await page.locator(".turn.assistant .text").nth(cancels).filter({ hasText: /\w/ }).waitFor({ timeout: 60_000 });
     await interrupt();
     await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached" });
-    check(wire.text.filter(({ type }) => type === "response.cancel").length === cancels + 1, "not cancelled once");
+    check(link.text.filter(({ type }) => type === "response.cancel").length === cancels + 1, "not cancelled once");
   }
-  check((await page.getByText("Interrupted").count()) > 0, "an interrupted reply does not say so");
+  check((await page.getByText("Interrupted").count()) === 2, "an interrupted reply does not say so");
   await context.close();
 }
 
 async function reconnect(browser) {
-  const context = await browser.newContext();
-  const page = await context.newPage();
-  const links = [];
-  await page.routeWebSocket(/realtime/, (socket) => {
-    links.push({ socket, server: socket.connectToServer(), url: socket.url() });
-  });
-  await page.goto(address);
+  const { context, page, link } = await held(browser);
   await withoutCamera(page);
   await page.getByText("Ready", { exact: true }).waitFor();
   await say(page, "Remember me");
-  await page.locator(".turn.assistant .under").first().waitFor({ timeout: 60_000 });
-  await links[0].server.close();
-  await links[0].socket.close({ code: 1011 });
+  await page.locator(".turn.assistant .text").filter({ hasText: /\w/ }).waitFor({ timeout: 60_000 });
+  await page.getByRole("button", { name: "Stop" }).waitFor({ state: "detached", timeout: 60_000 });
+  await link.cut();
   await page.getByText(/Server not reached|Connecting/).waitFor();
   await page.getByText("Ready", { exact: true }).waitFor({ timeout: 20_000 });
-  check(links.at(-1).url.includes("resume="), "the conversation was not resumed");
-  check((await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1, "the history is not what it was");
+  check(link.urls.at(-1).includes("resume="), "the conversation was not resumed");
+  await historyIsWhole(page);
   await forgotten(page);
   await context.close();
 }
 
+/** One message and its reply, which may well repeat the words. */
+async function historyIsWhole(page) {
+  check((await page.locator(".turn.user .text").allTextContents()).join() === "Remember me", "not one message");
+  check((await page.locator(".turn.assistant").count()) === 1, "not one reply");
+}
+
 /** As after a restart of the server: it is told the words again. */
 async function forgotten(page) {
-  await page.evaluate(() => {
-    for (const key of Object.keys(sessionStorage))
-      if (key.endsWith("resume")) sessionStorage.setItem(key, "nobody-knows-this-token");
-  });
+  await forgetToken(page);
   const sent = [];
   page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => sent.push(String(payload))));
   await page.reload();
@@ -203,10 +195,7 @@ async function forgotten(page) {
   for (let tries = 0; told().length < 2 && tries < 50; tries++) await page.waitForTimeout(100);
   const items = told().map((text) => JSON.parse(text).item);
   check(items.map((item) => item.role).join() === "user,assistant", `retold: ${JSON.stringify(items)}`);
-  check(
-    (await page.locator(".turn.user", { hasText: "Remember me" }).count()) === 1,
-    "the history is there twice, or not at all",
-  );
+  await historyIsWhole(page);
   check((await page.locator("[role=alert]").count()) === 0, "an error is shown");
 }
 
@@ -369,6 +358,11 @@ await all(await withCamera(camera), {
   frozenCamera,
   geometryAlone,
   serverAway,
+  leavingTalk,
+  reloadWhileRecording,
+  outage,
+  lostMessage,
+  longHistory,
   recording,
   deletion,
 });

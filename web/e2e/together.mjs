@@ -67,11 +67,19 @@ async function twoPeople(browser) {
   await stranger.getByText("Two people are in this conversation already", { exact: true }).waitFor();
   await third.close();
 
+  await guest.getByRole("link", { name: "Recordings" }).click();
+  await guest.getByRole("heading", { name: "Recordings" }).waitFor();
+  await guest.getByRole("link", { name: "Talk" }).click();
+  await guest.getByText("Both here", { exact: true }).waitFor();
+  check(guestWire.links.length === 1, "going elsewhere on the page left the room");
   await guest.getByRole("button", { name: "Stop recording" }).click();
   await guest.getByRole("button", { name: "Keep", exact: true }).click();
   await guest.reload();
   await guest.getByText("Both here", { exact: true }).waitFor();
   check((await guest.locator(".turn").count()) === 2 * EXCHANGES, "the words are not what they were");
+  await guest.getByRole("link", { name: "Recordings" }).click();
+  await guest.reload();
+  await guest.getByRole("link", { name: "Talk" }).click();
   await guest.getByRole("link", { name: "Leave" }).click();
   await host.getByText("The other person is not here").waitFor();
   await elsewhere.close();

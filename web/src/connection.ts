@@ -1,5 +1,5 @@
-import { authorised, withToken } from "./access";
-import { nowS } from "./clock";
+import { authorised, withToken } from "./access.ts";
+import { nowS } from "./clock.ts";
 import type { ClientEvent, ServerEvent } from "./protocol";
 
 export type Link = "connecting" | "open" | "lost" | "full" | "refused" | "room full" | "room over";
@@ -10,7 +10,6 @@ const FLUSH_MS = 15;
 const SILENCE_S = 25;
 const LONGEST_WAIT_MS = 8_000;
 const FULL_WAIT_MS = 10_000;
-const TRIES_TO_RESUME = 2;
 const NO_ACCESS = [401, 403];
 /** Refusals that another try would meet again. */
 const FINAL: Record<string, Link> = { room_full: "room full", room_unknown: "room over" };
@@ -37,12 +36,14 @@ export class Connection {
   private greeted = false;
   private closed = false;
   private refusal: Link | null = null;
+  private readonly listener: Listener;
+  private resume: string | null;
+  private readonly room: string | null;
 
-  constructor(
-    private readonly listener: Listener,
-    private resume: string | null,
-    private readonly room: string | null,
-  ) {
+  constructor(listener: Listener, resume: string | null, room: string | null) {
+    this.listener = listener;
+    this.resume = resume;
+    this.room = room;
     addEventListener("online", this.retryNow);
     this.silenceTimer = window.setInterval(this.checkSilence, 5_000);
     this.open();
@@ -103,12 +104,14 @@ export class Connection {
     this.listener.link("connecting");
     const address = new URL(withToken("/v1/realtime"), location.href);
     address.protocol = address.protocol.replace("http", "ws");
-    if (this.resume && this.failures < TRIES_TO_RESUME) address.searchParams.set("resume", this.resume);
+    if (this.resume) address.searchParams.set("resume", this.resume);
     if (this.room) address.searchParams.set("room", this.room);
     const socket = new WebSocket(address);
     this.socket = socket;
     this.heardS = nowS();
-    socket.onmessage = (message) => this.receive(message.data);
+    socket.onmessage = (message) => {
+      if (socket === this.socket) this.receive(message.data);
+    };
     socket.onclose = (event) => this.lost(socket, event.code);
   }
 
@@ -126,10 +129,10 @@ export class Connection {
     if (event.type === "session.created" || event.type === "session.resumed") {
       this.failures = 0;
       this.greeted = true;
-      this.resume = event.session.resume ?? this.resume;
+      this.resume = event.session.resume;
       this.listener.link("open");
     }
-    if (event.type === "error") this.refusal = FINAL[event.error.code ?? ""] ?? this.refusal;
+    if (event.type === "error") this.refusal = FINAL[event.error.code] ?? this.refusal;
     this.listener.event(event, forgotten);
   }
 

@@ -1,4 +1,4 @@
-/** What goes over the WebSocket; the server's `docs/server.md` says the same in words. Times are seconds. */
+/** What goes over the WebSocket, as far as the page uses it; `docs/server.md` has all of it in words. Times are seconds. */
 
 export type ServerStateName = "idle" | "watching" | "thinking" | "writing" | "away";
 export type Keep = "video" | "geometry";
@@ -6,40 +6,31 @@ export type Keep = "video" | "geometry";
 export interface SessionInfo {
   id: string;
   model: string;
-  resume?: string;
-  temperature?: number;
-  seed?: number;
-  limits?: Record<string, number>;
-  accepts?: ("picture" | "geometry")[];
-  recording?: Keep | null;
-  can_record?: boolean;
-  room?: string | null;
+  resume: string;
+  limits: { text_chars: number };
+  accepts: ("picture" | "geometry")[];
+  recording: Keep | null;
+  can_record: boolean;
+  room: string | null;
+}
+
+export interface RememberedTurn {
+  role: "user" | "assistant" | "other";
+  text: string;
 }
 
 export type ServerEvent =
   | { type: "session.created"; session: SessionInfo }
-  | { type: "session.resumed"; session: SessionInfo; turns: { role: "user" | "assistant" | "other"; text: string }[] }
+  | { type: "session.resumed"; session: SessionInfo; turns: RememberedTurn[] }
   | { type: "session.updated"; session: SessionInfo }
   | { type: "clock.ping"; server_time_s: number }
-  | { type: "conversation.item.added"; item: { id: string; role?: string } }
+  | { type: "conversation.item.added"; item: { id: string } }
   | { type: "response.created"; response: { id: string } }
-  | {
-      type: "response.output_text.delta";
-      response_id: string;
-      item_id?: string;
-      delta: string;
-      moved_bits?: number;
-      time_s?: number;
-    }
+  | { type: "response.output_text.delta"; response_id: string; delta: string; moved_bits: number }
   | { type: "response.output_text.done"; response_id: string; text: string }
   | {
       type: "response.done";
-      response: {
-        id: string;
-        status: "completed" | "cancelled" | "incomplete" | "failed";
-        moved_bits?: number | null;
-        stages_ms?: Stages;
-      };
+      response: { id: string; status: "completed" | "cancelled" | "incomplete" | "failed"; stages_ms: Stages };
     }
   | {
       type: "state.changed";
@@ -48,27 +39,24 @@ export type ServerEvent =
       alarm: string | null;
       frames: number;
       dropped: number;
-      stages_ms?: Stages;
+      stages_ms: Stages;
     }
   | { type: "room.changed"; people: number; other_recording: boolean }
   | { type: "room.message"; item_id: string; text: string }
   | { type: "recording.started"; session_id: string }
   | { type: "recording.stopped"; session_id: string }
-  | { type: "error"; error: { type: string; code?: string | null; message: string; event_id?: string | null } };
+  | { type: "error"; error: { code: string; message: string; event_id: string | null } };
 
-/** Milliseconds by stage; a stage that has not been measured is null or absent. */
-export type Stages = Record<string, number | null>;
+/** Milliseconds by stage; one that has not been measured is absent. */
+export type Stages = Record<string, number>;
 
 export type ClientEvent =
-  | {
-      type: "session.update";
-      event_id?: string;
-      session: { temperature?: number; seed?: number; recording?: { keep: Keep; consent: string } | null };
-    }
+  | { type: "session.update"; session: { recording: { keep: Keep; consent: string } | null } }
   | { type: "input_text.draft"; text: string }
   | {
       type: "conversation.item.create";
-      event_id?: string;
+      /** Comes back in the error where the message is refused. */
+      event_id: string;
       item: {
         id: string;
         type: "message";
@@ -77,7 +65,7 @@ export type ClientEvent =
         char_times?: number[];
       };
     }
-  | { type: "response.create"; event_id?: string }
+  | { type: "response.create" }
   | { type: "response.cancel" }
   | { type: "clock.pong"; server_time_s: number; client_time_s: number };
 

@@ -1,5 +1,6 @@
 import { type RefObject, useLayoutEffect, useRef, useState } from "react";
 import { eventTimeS } from "../clock";
+import type { Link } from "../connection";
 import { TypedText } from "../typedText";
 import type { Realtime } from "../useRealtime";
 
@@ -7,30 +8,42 @@ interface Props {
   field: RefObject<HTMLTextAreaElement | null>;
   realtime: Realtime;
   writing: boolean;
-  open: boolean;
 }
 
 const TALLEST_PX = 220;
-const DEFAULT_LIMIT = 20_000;
 
-export function Composer({ field, realtime, writing, open }: Props) {
+/** What stands in the empty field while there is no link: a message waits for it, or cannot be sent any more. */
+const WAITS = "You can go on writing; it is sent once the server is back";
+const OVER = "Nothing can be sent here";
+const PLACEHOLDERS: Record<Link, string> = {
+  open: "Write a message",
+  connecting: WAITS,
+  lost: WAITS,
+  full: WAITS,
+  refused: OVER,
+  "room full": OVER,
+  "room over": OVER,
+};
+
+export function Composer({ field, realtime, writing }: Props) {
   const typed = useRef<TypedText>(null);
   if (typed.current === null) {
     typed.current = new TypedText();
     typed.current.change(realtime.memory.draft, 0);
   }
   const [text, setText] = useState(realtime.memory.draft);
-  const limit = realtime.conversation.session?.limits?.text_chars ?? DEFAULT_LIMIT;
+  const limit = realtime.conversation.session?.limits.text_chars ?? Number.POSITIVE_INFINITY;
   const count = text.length > 0.8 * limit ? Array.from(text).length : 0;
   const tooLong = count > limit;
-  const canSend = open && !tooLong && text.trim() !== "";
+  const placeholder = PLACEHOLDERS[realtime.link];
+  const canSend = placeholder !== OVER && !tooLong && text.trim() !== "";
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: the field is as tall as its text, or the words in its place
   useLayoutEffect(() => {
     if (!field.current) return;
     field.current.style.height = "auto";
     field.current.style.height = `${Math.min(TALLEST_PX, field.current.scrollHeight)}px`;
-  }, [text, open]);
+  }, [text, placeholder]);
 
   const change = (next: string, timeS: number) => {
     if (writing) realtime.interrupt();
@@ -42,10 +55,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
   const send = () => {
     if (!canSend || !typed.current) return;
     const { text: words, charTimes } = typed.current.take();
-    if (!realtime.say(words, charTimes)) {
-      typed.current.change(text, 0);
-      return;
-    }
+    realtime.say(words, charTimes);
     setText("");
     realtime.memory.keep({ draft: "" });
     field.current?.focus();
@@ -67,7 +77,7 @@ export function Composer({ field, realtime, writing, open }: Props) {
         rows={1}
         dir="auto"
         value={text}
-        placeholder={open ? "Write a message" : "You can go on writing; it is sent once the server is back"}
+        placeholder={placeholder}
         aria-describedby="message-help"
         aria-invalid={tooLong}
         onChange={(event) => change(event.target.value, eventTimeS(event.nativeEvent))}

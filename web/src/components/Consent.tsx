@@ -83,7 +83,7 @@ export function Consent({ ofTwo, onChoose }: Props) {
           </div>
           <div>
             <dt>How to stop</dt>
-            <dd>Leave the page or press “Change”: the camera goes off at once.</dd>
+            <dd>Close the page or press “Change”: the camera goes off at once.</dd>
           </div>
         </dl>
         <p className="begin">

@@ -1,10 +1,17 @@
 import { memo, useCallback, useEffect, useLayoutEffect, useRef } from "react";
-import { type Conversation, meanBits, type Turn, textOf } from "../conversation";
+import type { Conversation } from "../conversation";
+import { meanBits, type Turn, textOf } from "../turns";
 import { Words } from "./Words";
 
 const NEAR_END_PX = 80;
 
-export function Messages({ conversation, inRoom }: { conversation: Conversation; inRoom: boolean }) {
+interface Props {
+  conversation: Conversation;
+  inRoom: boolean;
+  onSayAgain: (turn: Turn) => void;
+}
+
+export function Messages({ conversation, inRoom, onSayAgain }: Props) {
   const { turns, server } = conversation;
   const list = useRef<HTMLOListElement>(null);
   const followed = useRef(true);
@@ -38,7 +45,7 @@ export function Messages({ conversation, inRoom }: { conversation: Conversation;
       }}
     >
       {turns.map((turn) => (
-        <Message key={turn.id} turn={turn} />
+        <Message key={turn.id} turn={turn} onSayAgain={onSayAgain} />
       ))}
       {server.state === "thinking" && (
         <li className="turn assistant" aria-hidden="true">
@@ -80,7 +87,7 @@ function WelcomeOfTwo() {
 const SPEAKERS: Record<Turn["role"], string> = { user: "You", assistant: "Model", other: "The other person", note: "" };
 
 /** Drawn anew only where it has changed: a long conversation would hold up each piece of a reply. */
-const Message = memo(function Message({ turn }: { turn: Turn }) {
+const Message = memo(function Message({ turn, onSayAgain }: { turn: Turn; onSayAgain: (turn: Turn) => void }) {
   if (turn.role === "note") return <li className="note">{textOf(turn)}</li>;
   const bits = turn.role === "assistant" ? meanBits(turn.pieces) : null;
   return (
@@ -90,7 +97,14 @@ const Message = memo(function Message({ turn }: { turn: Turn }) {
         {turn.role === "assistant" ? <Words pieces={turn.pieces} /> : textOf(turn)}
       </p>
       <p className="under">
+        {turn.status === "queued" && <span>Waits for the server</span>}
+        {turn.status === "sending" && <span>Sending</span>}
         {turn.status === "failed" && <span className="bad">{turn.role === "user" ? "Not sent" : "Failed"}</span>}
+        {turn.status === "failed" && turn.role === "user" && (
+          <button type="button" className="plain" onClick={() => onSayAgain(turn)}>
+            Send again
+          </button>
+        )}
         {turn.status === "stopped" && <span>Interrupted</span>}
         {turn.status === "cut" && <span>Ended at its longest length</span>}
         {bits !== null && turn.status !== "writing" && <span>Your face: {bits.toFixed(2)} bits a word</span>}

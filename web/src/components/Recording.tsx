@@ -20,11 +20,11 @@ const CONSENT_OF_TWO =
 
 export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; seeing: Seeing; seen: boolean }) {
   const [asking, setAsking] = useState(false);
-  const [keep, setKeep] = useState<Keep>(seeing === "video" ? "video" : "geometry");
+  const [ofPicture, setOfPicture] = useState<Keep>("video");
+  const keep = seeing === "video" ? ofPicture : "geometry";
   const { recordingId, session } = realtime.conversation;
   const possible = session?.can_record !== false;
   const consent = CONSENT[keep] + (session?.room ? CONSENT_OF_TWO : "");
-  if (seeing === "text") return null;
   if (recordingId) {
     return (
       <button type="button" className="stop" onClick={() => realtime.record(null)}>
@@ -32,6 +32,7 @@ export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; 
       </button>
     );
   }
+  if (seeing === "text") return null;
   return (
     <>
       <button type="button" disabled={!possible || !seen || realtime.link !== "open"} onClick={() => setAsking(true)}>
@@ -44,11 +45,16 @@ export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; 
             <fieldset className="choices inline">
               <legend>What is kept of the picture?</legend>
               <label>
-                <input type="radio" checked={keep === "video"} onChange={() => setKeep("video")} name="keep" /> The
+                <input type="radio" checked={keep === "video"} onChange={() => setOfPicture("video")} name="keep" /> The
                 video
               </label>
               <label>
-                <input type="radio" checked={keep === "geometry"} onChange={() => setKeep("geometry")} name="keep" />{" "}
+                <input
+                  type="radio"
+                  checked={keep === "geometry"}
+                  onChange={() => setOfPicture("geometry")}
+                  name="keep"
+                />{" "}
                 Face geometry only
               </label>
             </fieldset>
@@ -77,7 +83,9 @@ export function RecordControl({ realtime, seeing, seen }: { realtime: Realtime; 
 
 /** After a recording has ended: what is to become of it. Closing the dialog keeps it. */
 export function EndedRecording({ realtime }: { realtime: Realtime }) {
-  const id = realtime.conversation.endedRecordingId;
+  const { endedRecordingId, session } = realtime.conversation;
+  // That of before a reload ends when the server hears of the reload.
+  const id = session && endedRecordingId;
   const [hasVideo, setHasVideo] = useState(false);
   const [working, setWorking] = useState<string | null>(null);
   const [error, setError] = useState<string | null>(null);

@@ -17,29 +17,39 @@ interface Props {
   seeing: Seeing;
   /** Of two people; null with the model. */
   room: string | null;
+  /** While another place of the page is shown instead, everything here goes on unseen. */
+  shown: boolean;
   onChange: (seeing: Seeing | null) => void;
+  onRecording: (recording: boolean) => void;
 }
 
-export function Talk({ seeing, room, onChange }: Props) {
+export function Talk({ seeing, room, shown, onChange, onRecording }: Props) {
   const realtime = useRealtime(room);
-  const { conversation, link, interrupt } = realtime;
+  const { conversation, interrupt } = realtime;
   const camera = useCamera(seeing, realtime.sendFrame);
   const field = useRef<HTMLTextAreaElement>(null);
 
   useEffect(() => {
     const stop = (event: KeyboardEvent) => {
-      if (event.key === "Escape" && !document.querySelector("dialog[open]")) interrupt();
+      if (shown && event.key === "Escape" && !document.querySelector("dialog[open]")) interrupt();
     };
     addEventListener("keydown", stop);
     return () => removeEventListener("keydown", stop);
-  }, [interrupt]);
-  useEffect(() => field.current?.focus({ preventScroll: true }), []);
+  }, [interrupt, shown]);
+  useEffect(() => {
+    if (shown) field.current?.focus({ preventScroll: true });
+  }, [shown]);
   useFocusKept(conversation.recordingId);
+  const recording = conversation.recordingId !== null;
+  useEffect(() => {
+    onRecording(recording);
+    return () => onRecording(false);
+  }, [recording, onRecording]);
 
   const accepts = conversation.session?.accepts;
   const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
   return (
-    <main id="main" className="talk">
+    <main id={shown ? "main" : undefined} className={shown ? "talk" : "talk away"}>
       <h1 className="unseen">Conversation</h1>
       <StatusBar realtime={realtime} seeing={seeing} camera={camera} />
       <aside className="side" aria-label="Camera">
@@ -57,7 +67,7 @@ export function Talk({ seeing, room, onChange }: Props) {
             {conversation.server.alarm}
           </p>
         )}
-        <Messages conversation={conversation} inRoom={room !== null} />
+        <Messages conversation={conversation} inRoom={room !== null} onSayAgain={realtime.sayAgain} />
         {conversation.error && (
           <Notice>
             {conversation.error}{" "}
@@ -66,7 +76,7 @@ export function Talk({ seeing, room, onChange }: Props) {
             </button>
           </Notice>
         )}
-        <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} open={link === "open"} />
+        <Composer field={field} realtime={realtime} writing={conversation.responseId !== null} />
       </section>
       <EndedRecording realtime={realtime} />
       <div className="unseen" aria-live="polite">

@@ -1,5 +1,5 @@
 import { type KeyboardEvent, type SyntheticEvent, useId, useRef, useState } from "react";
-import { type Piece, wordsOf } from "../conversation";
+import { type Piece, wordsOf } from "../turns";
 
 /** A word that the face moves by this many bits is marked as strongly as any. */
 const FULL_MARK_BITS = 2;
