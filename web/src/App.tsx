@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "react";
 import { Consent } from "./components/Consent";
 import { Models } from "./components/Models";
 import { Recordings } from "./components/Recordings";
-import { Talk } from "./components/Talk";
+import { type GoesOn, Talk } from "./components/Talk";
 import { focusContent, useFocusKept } from "./focus";
 import { agreedSeeing, agreeToSeeing, enteredRoom, enterRoom, type Seeing } from "./storage";
 
@@ -27,14 +27,14 @@ function whereNow(before: Where): Where {
 export function App() {
   const [seeing, setSeeing] = useState<Seeing | null>(agreedSeeing);
   const [{ place, room }, setWhere] = useState<Where>(() => whereNow({ place: "talk", room: enteredRoom() }));
-  const [recording, setRecording] = useState(false);
+  const [goesOn, setGoesOn] = useState<GoesOn | null>(null);
   useEffect(() => {
     const moved = () => setWhere(whereNow);
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
   useEffect(() => {
-    document.title = `${room ? "Two people" : PLACES[place]} – Natural Video LLM`;
+    document.title = `${place === "talk" && room ? "Two people" : PLACES[place]} – Natural Video LLM`;
   }, [place, room]);
   useFocusKept(`${place} ${seeing}`);
   useEffect(() => enterRoom(room), [room]);
@@ -57,7 +57,8 @@ export function App() {
           <span>Natural Video LLM</span>
         </a>
         <span className="goes-on" role="status">
-          {recording && <span className="recording">Recording</span>}
+          {goesOn === "Recording" && <span className="recording">Recording</span>}
+          {goesOn === "Camera on" && !talking && <span>Camera on</span>}
         </span>
         <nav aria-label="Pages">
           {Object.entries(PLACES).map(([name, title]) => (
@@ -72,14 +73,7 @@ export function App() {
       {place === "talk" && seeing === null && <Consent ofTwo={room !== null} onChoose={choose} />}
       {begunIn.current === room && (
         // While one chooses anew the conversation goes on, without the camera.
-        <Talk
-          key={room}
-          room={room}
-          seeing={seeing ?? "text"}
-          shown={talking}
-          onChange={choose}
-          onRecording={setRecording}
-        />
+        <Talk key={room} room={room} seeing={seeing ?? "text"} shown={talking} onChange={choose} onGoesOn={setGoesOn} />
       )}
     </>
   );

@@ -12,7 +12,8 @@ export function focusContent(): void {
 export function useFocusKept(shown: unknown): void {
   const before = useRef(shown);
   useEffect(() => {
-    if (before.current !== shown && document.activeElement === document.body) focusContent();
+    const focused = document.activeElement;
+    if (before.current !== shown && (focused === document.body || !focused?.checkVisibility())) focusContent();
     before.current = shown;
   }, [shown]);
 }

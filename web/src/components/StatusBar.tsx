@@ -24,7 +24,7 @@ const LINKS: Record<Exclude<Link, "open">, string> = {
 
 /**
  * What goes on, always in the same place: the model's state, whether it sees a face, and at what rate. Said aloud are the
- * link, the face and the recording; the model's state would speak into its own reply.
+ * link and the face; the model's state would speak into its own reply.
  */
 export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; seeing: Seeing; camera: Camera }) {
   const { conversation, link } = realtime;
@@ -42,7 +42,6 @@ export function StatusBar({ realtime, seeing, camera }: { realtime: Realtime; se
           </button>
         )}
         <span className={`face ${face.seen ? "seen" : "unseen-face"}`}>{face.text}</span>
-        {conversation.recordingId && <span className="recording">Recording</span>}
       </div>
       {camera.status?.slowed && (
         <span className="slow">This machine is busy: {camera.status.rateHz} pictures a second instead of 15</span>

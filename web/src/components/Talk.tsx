@@ -13,6 +13,9 @@ import { NewConversation, RoomPanel } from "./Room";
 import { SelfView } from "./SelfView";
 import { StatusBar } from "./StatusBar";
 
+/** What the page has to say also where the conversation is not shown. */
+export type GoesOn = "Recording" | "Camera on";
+
 interface Props {
   seeing: Seeing;
   /** Of two people; null with the model. */
@@ -20,10 +23,10 @@ interface Props {
   /** While another place of the page is shown instead, everything here goes on unseen. */
   shown: boolean;
   onChange: (seeing: Seeing | null) => void;
-  onRecording: (recording: boolean) => void;
+  onGoesOn: (what: GoesOn | null) => void;
 }
 
-export function Talk({ seeing, room, shown, onChange, onRecording }: Props) {
+export function Talk({ seeing, room, shown, onChange, onGoesOn }: Props) {
   const realtime = useRealtime(room);
   const { conversation, interrupt } = realtime;
   const camera = useCamera(seeing, realtime.sendFrame);
@@ -40,11 +43,11 @@ export function Talk({ seeing, room, shown, onChange, onRecording }: Props) {
     if (shown) field.current?.focus({ preventScroll: true });
   }, [shown]);
   useFocusKept(conversation.recordingId);
-  const recording = conversation.recordingId !== null;
+  const goesOn = conversation.recordingId ? "Recording" : camera.status ? "Camera on" : null;
   useEffect(() => {
-    onRecording(recording);
-    return () => onRecording(false);
-  }, [recording, onRecording]);
+    onGoesOn(goesOn);
+    return () => onGoesOn(null);
+  }, [goesOn, onGoesOn]);
 
   const accepts = conversation.session?.accepts;
   const unread = accepts && seeing !== "text" && !accepts.includes(seeing === "video" ? "picture" : "geometry");
