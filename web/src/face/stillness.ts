@@ -7,14 +7,14 @@ export class Stillness {
 
   /** `looked` is whether the picture is on the screen: of one that nobody looks at, browsers count no frames. */
   ask(frames: number, looked: boolean): boolean {
-    this.asked = looked && frames === this.frames ? this.asked + 1 : 0;
+    this.asked = looked && frames <= this.frames ? this.asked + 1 : 0;
     this.frames = frames;
     return this.asked >= STILL_AFTER_ASKED;
   }
 
-  /** The camera itself says that after so many there are none for now. */
+  /** The camera itself says that after so many, and one that may be on its way, there are none for now. */
   muted(frames: number): void {
-    this.frames = frames;
+    this.frames = frames + 1;
     this.asked = STILL_AFTER_ASKED;
   }
 }

@@ -1,4 +1,5 @@
 import { type RefObject, useCallback, useEffect, useRef, useState } from "react";
+import { isShown } from "../focus";
 import { explain, openCamera, type Trouble, trouble } from "./camera";
 import { drawOutline } from "./drawOutline";
 import { Feed, type FeedStatus } from "./feed";
@@ -77,7 +78,7 @@ export function useCamera(as: "geometry" | "video" | "text", send: (frame: Array
     );
     const timer = setInterval(() => {
       if (!running.feed) return;
-      const looked = !document.hidden && video.checkVisibility();
+      const looked = !document.hidden && isShown(video);
       tell(stillness.ask(running.feed.status.frames, looked));
     }, STATUS_EVERY_MS);
     return () => {
