@@ -27,53 +27,17 @@ export function Recordings() {
       )}
       <ul className="recordings">
         {list?.sessions.map((session) => (
-          <li key={session.id}>
-            <h2>{when(session)}</h2>
-            <p className="small">{described(session)}</p>
-            <label className="pick">
-              <input
-                type="checkbox"
-                checked={chosen.has(session.id)}
-                disabled={session.replies === 0}
-                onChange={({ target }) =>
-                  setChosen((before) => {
-                    const after = new Set(before);
-                    if (target.checked) after.add(session.id);
-                    else after.delete(session.id);
-                    return after;
-                  })
-                }
-              />{" "}
-              Train on this
-              {session.replies === 0 && <span className="small">(no reply to your words is in it to learn from)</span>}
-            </label>
-            <p className="row">
-              <button
-                type="button"
-                aria-expanded={played === session.id}
-                onClick={() => setPlayed(played === session.id ? null : session.id)}
-              >
-                {played === session.id ? "Close" : "Play back"}
-              </button>
-              <a className="button" href={api.exportAddress(session.id)} download={`${session.id}.zip`}>
-                Export
-              </a>
-              {session.video && (
-                <button
-                  type="button"
-                  disabled={busy !== null}
-                  onClick={() => act(session.id, api.keep(session.id, "geometry"))}
-                >
-                  Keep geometry only
-                </button>
-              )}
-              <button type="button" className="danger" disabled={busy !== null} onClick={() => setDoomed(session)}>
-                Delete
-              </button>
-            </p>
-            {busy === session.id && <p role="status">Working on it …</p>}
-            {played === session.id && <Player key={`${session.video}`} id={session.id} />}
-          </li>
+          <Recording
+            key={session.id}
+            session={session}
+            chosen={chosen.has(session.id)}
+            played={played === session.id}
+            busy={busy}
+            onChoose={(is) => setChosen((before) => withOrWithout(before, session.id, is))}
+            onPlay={(is) => setPlayed(is ? session.id : null)}
+            onDropVideo={() => act(session.id, api.keep(session.id, "geometry"))}
+            onDelete={() => setDoomed(session)}
+          />
         ))}
       </ul>
       {list && list.sessions.length > 0 && (
@@ -94,6 +58,62 @@ export function Recordings() {
       )}
     </main>
   );
+}
+
+interface Props {
+  session: SessionSummary;
+  chosen: boolean;
+  played: boolean;
+  /** The recording that the server is working on. */
+  busy: string | null;
+  onChoose: (is: boolean) => void;
+  onPlay: (is: boolean) => void;
+  onDropVideo: () => void;
+  onDelete: () => void;
+}
+
+function Recording({ session, chosen, played, busy, onChoose, onPlay, onDropVideo, onDelete }: Props) {
+  return (
+    <li>
+      <h2>{when(session)}</h2>
+      <p className="small">{described(session)}</p>
+      <label className="pick">
+        <input
+          type="checkbox"
+          checked={chosen}
+          disabled={session.replies === 0}
+          onChange={({ target }) => onChoose(target.checked)}
+        />{" "}
+        Train on this
+        {session.replies === 0 && <span className="small">(no reply to your words is in it to learn from)</span>}
+      </label>
+      <p className="row">
+        <button type="button" aria-expanded={played} onClick={() => onPlay(!played)}>
+          {played ? "Close" : "Play back"}
+        </button>
+        <a className="button" href={api.exportAddress(session.id)} download={`${session.id}.zip`}>
+          Export
+        </a>
+        {session.video && (
+          <button type="button" disabled={busy !== null} onClick={onDropVideo}>
+            Keep geometry only
+          </button>
+        )}
+        <button type="button" className="danger" disabled={busy !== null} onClick={onDelete}>
+          Delete
+        </button>
+      </p>
+      {busy === session.id && <p role="status">Working on it …</p>}
+      {played && <Player key={`${session.video}`} id={session.id} />}
+    </li>
+  );
+}
+
+function withOrWithout(before: ReadonlySet<string>, id: string, is: boolean): ReadonlySet<string> {
+  const after = new Set(before);
+  if (is) after.add(id);
+  else after.delete(id);
+  return after;
 }
 
 function when(session: SessionSummary): string {
