@@ -36,10 +36,11 @@ def evaluate(
         options: of the replies to generate.
 
     Raises:
-        UserError: no run here, nothing was held out or its data is gone, the model gives no numbers, latents of the
-            background are missing, or `options.embedding` names no sentence model.
+        UserError: no run here or not trained to its end, nothing was held out or its data is gone, the model gives no
+            numbers, latents of the background are missing, or `options.embedding` names no sentence model.
     """
     folders = run_parts(run)
+    sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
     embed = load_embedder(options.embedding) if options.embedding else None
     options = replace(options, utterances=-(-options.utterances // len(folders)))
     parts: list[Part] = []
@@ -52,7 +53,6 @@ def evaluate(
     report("intervals")
     result = summarise(parts)
     result["data"] |= held_out_facts(folders)
-    sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
     result["timeline"] = timelines(parts, sessions)
     result["replies"] = [asdict(r) for r in replies]
     generated = [reply for part in parts for reply in part.generated]

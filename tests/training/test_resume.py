@@ -10,6 +10,7 @@ from runs import different, metrics, options, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.evaluation.eval import evaluate
 from natural_video_llm.training.checkpoints import FOLDER
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import Progress, train
@@ -147,6 +148,13 @@ def test_what_cannot_be_resumed_is_one_clear_line(
         train(options(sessions, run, tiny_llm, **SETTINGS, resume=True), lambda _: None)
     assert "begin anew without --resume" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_run_that_was_stopped_gets_no_verdict(stopped: Path) -> None:
+    with pytest.raises(UserError, match=r"run: its training was stopped; .* nvllm train .* --resume") as raised:
+        evaluate(stopped, pytest.fail)
+    assert "\n" not in str(raised.value)
+    assert not (stopped / "eval.json").exists()
 
 
 def test_other_options_are_named(stopped: Path, sessions: Path, tiny_llm: Path) -> None:
