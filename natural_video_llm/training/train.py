@@ -27,12 +27,12 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
 from natural_video_llm.preprocessing.encoders import parse_encoder
-from natural_video_llm.run_folder import RUN_FILE
+from natural_video_llm.run_folder import RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
-from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints
+from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folders
 from natural_video_llm.training.dataset import (
     Example,
     load_examples,
@@ -47,7 +47,7 @@ from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
 
-__all__ = ["Progress", "Report", "train"]
+__all__ = ["Progress", "Report", "holds_run", "train"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -66,9 +66,11 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
         How many sessions were held out; 0 means that nothing can be evaluated.
 
     Raises:
-        UserError: a mistake in the options or the data, or the machine is too small.
+        UserError: a mistake in the options or the data, a run in the place of a new one, or the machine is too small.
     """
     _check(options)
+    if not options.resume and holds_run(options.out):
+        raise UserError(f"{options.out} holds a run already; add --resume to go on with it, or choose another --out")
     options = replace(options, encoder=str(parse_encoder(options.encoder)))
     try:
         return _Run(options, report, should_stop).train()
@@ -78,6 +80,12 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
         raise UserError(
             f"{options.out}: the disk is full; what was saved before is whole: free space and add --resume"
         ) from error
+
+
+def holds_run(out: Path) -> bool:
+    """Whether there is a run in `out` that is trained or can go on; one that came to no checkpoint can only begin
+    anew."""
+    return bool(checkpoint_folders(out)) or any(map(_is_trained, run_parts(out)))
 
 
 @dataclass(frozen=True)

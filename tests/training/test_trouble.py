@@ -111,7 +111,8 @@ def test_one_session_says_what_is_lost(chat: ChatFormat, tiny_llm: Path, tmp_pat
     assert train(replace(asked, test_share=0.0), lambda _: None) == 0, "nothing is held out"
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert (record["train"], record["test"]) == (["only"], [])
-    one_line(replace(asked, test_share=0.0, validate_every=1), "at least two training people or sessions")
+    alone = replace(asked, out=tmp_path / "alone", test_share=0.0, validate_every=1)
+    one_line(alone, "at least two training people or sessions")
 
 
 def test_data_that_do_not_fit_are_told(chat: ChatFormat, sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
