@@ -24,6 +24,7 @@ from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.evaluation.token_gains import timelines, write_gains
 from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.training.model_card import write_card
+from natural_video_llm.training.number_ranges import check_numbers
 
 
 def evaluate(
@@ -36,9 +37,12 @@ def evaluate(
         options: of the replies to generate.
 
     Raises:
-        UserError: no run here or not trained to its end, nothing was held out or its data is gone, the model gives no
-            numbers, latents of the background are missing, or `options.embedding` names no sentence model.
+        UserError: a number of `options` is out of range, no run here or not trained to its end, nothing was held out or
+            its data is gone, the model gives no numbers, latents of the background are missing, or `options.embedding`
+            names no sentence model.
     """
+    numbers = {"replies": options.utterances, "temperature": options.temperature}
+    check_numbers(numbers, {"0 or more": tuple(numbers)})
     folders = run_parts(run)
     sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
     embed = load_embedder(options.embedding) if options.embedding else None

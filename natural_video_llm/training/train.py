@@ -41,7 +41,8 @@ from natural_video_llm.training.dataset import (
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
 from natural_video_llm.training.model_card import data_facts, write_card
-from natural_video_llm.training.options import TrainOptions
+from natural_video_llm.training.number_ranges import check_numbers
+from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.own_text import sample_text
 from natural_video_llm.training.processes import Processes
 from natural_video_llm.training.setting import Progress, Setting
@@ -68,7 +69,7 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
     Raises:
         UserError: a mistake in the options or the data, a run in the place of a new one, or the machine is too small.
     """
-    _check(options)
+    check_numbers(vars(options), NUMBERS)
     if not options.resume and holds_run(options.out):
         raise UserError(f"{options.out} holds a run already; add --resume to go on with it, or choose another --out")
     options = replace(options, encoder=str(parse_encoder(options.encoder)))
@@ -303,15 +304,6 @@ def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000)
     starts = ends - [len(rows) for rows in present]
     frames = [t.latents[rows[part - s]] for t, rows, part, s in zip(tracks, present, parts, starts, strict=True)]
     return torch.from_numpy(np.concatenate(frames))
-
-
-def _check(options: TrainOptions) -> None:
-    least = {"steps": 0, "match_steps": 0, "batch_size": 1, "micro_batch_size": 0, "save_every": 1, "patience": 1}
-    least |= {"validate_every": 0, "text_cache_mb": 0, "folds": 0, "lora_rank": 0, "context_turns": 0}
-    least |= {"fusion_every": 1, "reaction_weight": 0, "contrastive_weight": 0}
-    for name, value in least.items():
-        if getattr(options, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be {value} or more")
 
 
 def _is_trained(run: Path) -> bool:

@@ -16,6 +16,7 @@ from natural_video_llm.checkpoint import load_tokenizer
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.compare import compare, print_comparison
 from natural_video_llm.evaluation.eval import evaluate
+from natural_video_llm.evaluation.replies import ReplyOptions
 from natural_video_llm.evaluation.tables import print_evidence
 from natural_video_llm.training.train import train
 
@@ -182,3 +183,16 @@ def test_a_run_that_held_nothing_out_is_refused(runs: dict[str, Path], tmp_path:
     (run / "run.json").write_text(json.dumps(record | {"test": []}))
     with pytest.raises(UserError, match="nothing was held out, so nothing can be evaluated"):
         evaluate(run, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (ReplyOptions(utterances=-1), "--replies is -1; it has to be 0 or more"),
+        (ReplyOptions(temperature=-1.0), "--temperature is -1.0; it has to be 0 or more"),
+        (ReplyOptions(temperature=float("nan")), "--temperature is nan; it has to be finite and 0 or more"),
+    ],
+)
+def test_numbers_are_looked_at_before_anything_else(asked: ReplyOptions, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(tmp_path / "nowhere", pytest.fail, options=asked)

@@ -24,6 +24,7 @@ from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import latents_file, load_latents, save_latents
 from natural_video_llm.training.checkpoints import FOLDER
 from natural_video_llm.training.metrics import MetricsLog, Tracker
+from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.train import Progress, train
 
 SCRIPT = Path(__file__).with_name("train_points.py")
@@ -142,6 +143,37 @@ def test_data_that_do_not_fit_are_told(chat: ChatFormat, sessions: Path, tiny_ll
     one_line(changed("c", relabel(latents=np.zeros((100, 6), np.float16))), "s3.*made by other weights")
     one_line(changed("d", recut), r"s3.*by the tokenizer of gpt2, which is not this LLM's; run nvllm align again")
     one_line(options(sessions, tmp_path / "run", tiny_llm, batch_size=0), "--batch-size is 0; it has to be 1 or more")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "finite and above 0"),
+        ("match_rate", float("inf"), "finite and above 0"),
+        ("clip_norm", -1.0, "above 0"),
+        ("window_s", 0.0, "above 0"),
+        ("test_share", 1.0, "0 or more and below 1"),
+        ("test_share", -0.1, "0 or more and below 1"),
+        ("face_dropout", 1.0, "0 or more and below 1"),
+        ("validation_share", 0.0, "above 0 and below 1"),
+        ("own_text_weight", -0.3, "0 or more"),
+        ("seed", -1, "0 or more"),
+        ("folds", 1, "0, or 2 or more"),
+    ],
+)
+def test_numbers_that_an_option_does_not_take(name: str, value: float, message: str, tmp_path: Path) -> None:
+    asked = options(tmp_path / "nowhere", tmp_path / "run", tmp_path / "llm", **{name: value})
+    said = one_line(asked, f"--{name.replace('_', '-')} is {value}; ")
+    assert said.endswith(f"it has to be {message}")
+
+
+def test_every_number_has_a_range(tmp_path: Path) -> None:
+    taken = vars(TrainOptions(tmp_path, tmp_path))
+    numbers = {name for name, value in taken.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    listed = [name for names in NUMBERS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == numbers
 
 
 def test_training_stops_when_people_left_out_are_served_no_better(
