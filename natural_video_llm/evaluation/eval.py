@@ -25,6 +25,7 @@ from natural_video_llm.evaluation.token_gains import timelines, write_gains
 from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.training.model_card import write_card
 from natural_video_llm.training.number_ranges import check_numbers
+from natural_video_llm.training.run_files import check_writable, write_whole
 
 
 def evaluate(
@@ -38,13 +39,15 @@ def evaluate(
 
     Raises:
         UserError: a number of `options` is out of range, no run here or not trained to its end, nothing was held out or
-            its data is gone, the model gives no numbers, latents of the background are missing, or `options.embedding`
-            names no sentence model.
+            its data is gone, the run cannot be written, the model gives no numbers, latents of the background are
+            missing, or `options.embedding` names no sentence model.
     """
     numbers = {"replies": options.utterances, "temperature": options.temperature}
     check_numbers(numbers, {"0 or more": tuple(numbers)})
     folders = run_parts(run)
     sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
+    for folder in dict.fromkeys((run, *folders)):
+        check_writable(folder)
     embed = load_embedder(options.embedding) if options.embedding else None
     options = replace(options, utterances=-(-options.utterances // len(folders)))
     parts: list[Part] = []
@@ -66,9 +69,7 @@ def evaluate(
     result = json_ready(result)
     write_gains(run, parts)
     write_tables(run, result)
-    beside = run / f".{EVAL_FILE}"
-    beside.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(run / EVAL_FILE)
+    write_whole(run / EVAL_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
     for folder in folders:
         write_card(folder, result)
     return result, replies

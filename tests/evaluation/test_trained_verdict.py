@@ -3,21 +3,29 @@
 import csv
 import json
 import math
+import resource
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_replies import make_replies
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from natural_video_llm.checkpoint import load_tokenizer
+from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.compare import compare, print_comparison
 from natural_video_llm.evaluation.eval import evaluate
+from natural_video_llm.evaluation.evidence_files import write_tables
 from natural_video_llm.evaluation.replies import ReplyOptions
+from natural_video_llm.evaluation.reply_records import write_replies
+from natural_video_llm.evaluation.report import write_report
 from natural_video_llm.evaluation.tables import print_evidence
+from natural_video_llm.training.model_card import write_card
 from natural_video_llm.training.train import train
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -175,6 +183,51 @@ def test_a_model_without_finite_scores_is_refused(runs: dict[str, Path], tmp_pat
     with pytest.raises(UserError, match=r"no finite score for .* utterances"):
         evaluate(broken, lambda _: None)
     assert (broken / "eval.json").read_bytes() == before, "what was there is whole"
+
+
+@contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """As on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(runs: dict[str, Path]) -> None:
+    with files_no_longer_than(1000), pytest.raises(UserError, match=r"run cannot be written .*; free disk space"):
+        evaluate(runs["true"], pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (lambda run, result: write_tables(run, result), "evidence.csv"),
+        (lambda run, _: write_report(run), "evidence.png"),
+        (lambda run, _: write_replies(make_replies(), run), "replies.jsonl"),
+        (lambda run, _: write_card(run / "fold_0", None), "README.md"),
+    ],
+)
+def test_a_disk_that_becomes_full_leaves_what_was_there(
+    write: Callable[[Path, dict], object], name: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(runs["true"], tmp_path / "run")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with files_no_longer_than(100), pytest.raises(UserError, match=f"{name} cannot be written .*; free disk space"):
+        write(run, found_of(run))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("kept", [0, 4, 1000])
+def test_an_adapter_that_was_cut_short_is_told(kept: int, runs: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs["true"] / "fold_0", tmp_path / "run")
+    weights = run / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"run: the adapter cannot be read \(.*\); train it again") as raised:
+        load_run(run)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_run_that_held_nothing_out_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
