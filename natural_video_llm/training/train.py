@@ -9,7 +9,6 @@ RUN/
 └── checkpoints/                       while it is trained: where --resume goes on
 """
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -45,13 +44,13 @@ from natural_video_llm.training.number_ranges import check_numbers
 from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.own_text import sample_text
 from natural_video_llm.training.processes import Processes
+from natural_video_llm.training.run_files import DISK_FULL, write_whole
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
 
 __all__ = ["Progress", "Report", "holds_run", "train"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[Progress], None]
 
@@ -78,9 +77,9 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
     except (OSError, SafetensorError) as error:
         if not _is_disk_full(error):
             raise
-        raise UserError(
-            f"{options.out}: the disk is full; what was saved before is whole: free space and add --resume"
-        ) from error
+        saved = checkpoint_folders(options.out)
+        then = "what was saved before is whole: free space and add --resume" if saved else "free space, run again"
+        raise UserError(f"{options.out}: the disk is full; {then}") from error
 
 
 def holds_run(out: Path) -> bool:
@@ -322,13 +321,7 @@ def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None
         "trained": trained,
         "data": split.data,
     }
-    try:
-        split.out.mkdir(parents=True, exist_ok=True)
-        beside = split.out / f".{RUN_FILE}"
-        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        beside.replace(split.out / RUN_FILE)
-    except OSError as error:
-        raise UserError(f"{split.out} cannot be written ({error.strerror}); choose another --out") from error
+    write_whole(split.out / RUN_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def _plain(options: TrainOptions) -> dict[str, object]:
@@ -337,4 +330,4 @@ def _plain(options: TrainOptions) -> dict[str, object]:
 
 def _is_disk_full(error: Exception) -> bool:
     """safetensors tells the system's error as text alone."""
-    return getattr(error, "errno", None) in _DISK_FULL or any(f"os error {n}" in str(error) for n in _DISK_FULL)
+    return getattr(error, "errno", None) in DISK_FULL or any(f"os error {n}" in str(error) for n in DISK_FULL)

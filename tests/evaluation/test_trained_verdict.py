@@ -157,9 +157,11 @@ def test_a_difference_is_paired(runs: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
-    for same in ([runs["true"]], [runs["true"], runs["true"] / "../run"]):
-        with pytest.raises(UserError, match="a run cannot be compared with itself"):
-            compare(same)
+    for few, told in (([], "RUN"), ([runs["true"]], runs["true"])):
+        with pytest.raises(UserError, match=f"{len(few)} is named: nvllm compare {told} ANOTHER_RUN"):
+            compare(few)
+    with pytest.raises(UserError, match="a run cannot be compared with itself"):
+        compare([runs["true"], runs["true"] / "../run"])
     with pytest.raises(UserError, match=r"has not been evaluated .*; run: nvllm eval"):
         compare([runs["true"], tmp_path])
     other = shutil.copytree(runs["true"], tmp_path / "other")

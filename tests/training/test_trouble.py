@@ -22,6 +22,7 @@ from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.aligned import read_aligned, write_aligned
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import latents_file, load_latents, save_latents
+from natural_video_llm.training import train as training
 from natural_video_llm.training.checkpoints import FOLDER
 from natural_video_llm.training.metrics import MetricsLog, Tracker
 from natural_video_llm.training.options import NUMBERS, TrainOptions
@@ -92,6 +93,31 @@ def test_a_full_disk_leaves_the_checkpoint_before(sessions: Path, tiny_llm: Path
     whole = replace(asked, out=tmp_path / "whole")
     train(whole, lambda _: None)
     assert different(weights(asked.out), weights(whole.out)) == set()
+
+
+def test_a_full_disk_before_the_first_checkpoint(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    asked = options(sessions, tmp_path / "run", tiny_llm, match_steps=1, save_every=1, twin=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(MetricsLog):
+        def __init__(self, *rest: Any):
+            super().__init__(*rest)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "MetricsLog", Full)
+            said = one_line(asked, "run: the disk is full; free space, run again")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "--resume" not in said
+    train(asked, lambda _: None)
+
+
+def test_a_file_in_the_place_of_the_run(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    said = one_line(options(sessions, tmp_path / "run", tiny_llm), r"run.* cannot be written \(Not a directory\); ")
+    assert said.endswith("choose another folder")
 
 
 def test_no_room_for_the_faces(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
@@ -252,7 +278,9 @@ def test_a_terminated_run_goes_on(sessions: Path, tiny_llm: Path, tmp_path: Path
             process.terminate()
             break
     rest, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors.splitlines()[-1]) == (130, "nvllm: stopped")
+    assert process.returncode == 130
+    how = f"nvllm: {tmp_path / 'run'} can go on: the same command with --resume"
+    assert errors.splitlines()[-2:] == [how, "nvllm: stopped"]
     told = [json.loads(line) for line in rest.splitlines()]
     done = told[-1]["done"] if told else 1
     assert done < 60 == told[-1]["total"], "stopped before its end; the command line outdoes the recipe"
