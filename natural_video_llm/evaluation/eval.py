@@ -3,7 +3,7 @@
 RUN/
 ├── eval.json             the verdict and the figures
 ├── token_gains.jsonl     what the face was worth, token by token
-├── replies.jsonl         replies under the true, no and another person's face
+├── replies.jsonl         replies under the true, no and another person's face (another session's of one person)
 └── evidence.csv, .tex    the table of the figures
 """
 
@@ -18,7 +18,7 @@ from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessi
 from natural_video_llm.evaluation.replies import DEFAULT_REPLIES, ReplyOptions, ReplyUnderFace
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
 from natural_video_llm.evaluation.reply_records import write_replies
-from natural_video_llm.evaluation.scoring import Part, score_part
+from natural_video_llm.evaluation.scoring import Part, named_alike, score_part
 from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.evaluation.token_gains import timelines, write_gains
@@ -58,6 +58,7 @@ def evaluate(
         parts.append(part)
         replies = replies or shown
     report("intervals")
+    parts = named_alike(parts)
     result = summarise(parts)
     result["data"] |= held_out_facts(folders)
     result["timeline"] = timelines(parts, sessions)

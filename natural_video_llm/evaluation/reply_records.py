@@ -10,7 +10,9 @@ from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.run_folder import REPLIES_FILE
 from natural_video_llm.training.run_files import write_whole
 
-FACES = ("true", "none", "other person")
+# Where all are of one person, the second one is what can be had of the first.
+OTHER_PERSON, OTHER_SESSION = "other person", "another session"
+FACES = ("true", "none", OTHER_PERSON, OTHER_SESSION)
 
 
 class Turn(BaseModel):
