@@ -55,7 +55,7 @@ def main() -> None:
         examples, data = load_test_examples(folder, model, tokenizer)
         scorer = Scorer(model, tokenizer.pad_token_id or 0)
         faces = conditions(examples, model.memory_s, model.config.window_s, seed=0)
-        shown: dict[str, Condition] = {n: faces[n] for n in ("true", "0.5 s late", "0.5 s early", "other person")}
+        shown: dict[str, Condition] = {n: faces[n] for n in ("true", "0.5 s late", "0.5 s early", "another session")}
         shown["none"] = no_face
         train = json.loads((folder / "run.json").read_text())["train"]
         sentences = [Session(data / name).texts[0].text.split() for name in train]

@@ -26,7 +26,7 @@ from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.models.temporal_encoder import TEMPORAL_ENCODERS
 from natural_video_llm.run_folder import run_parts
 from natural_video_llm.training.options import TrainOptions
-from natural_video_llm.training.train import Progress, train
+from natural_video_llm.training.train import Progress, holds_run, train
 
 SAMPLE: dict[str, Any] = {"context_turns": 0, "twin": False}
 GRID: dict[str, Any] = {
@@ -47,7 +47,7 @@ def found(run: Path, sessions: Path, changed: dict[str, Any]) -> dict[str, Any]:
     """What a run with these options makes of its held-out data; trained where it is not there."""
     out = [run / f"fold_{i}" for i in range(changed.get("folds", 0))] or [run]
     if not all(_is_trained(folder) for folder in out):
-        train(TrainOptions(sessions=sessions, out=run, **changed), _say)
+        train(TrainOptions(sessions=sessions, out=run, resume=holds_run(run), **changed), _say)
     return summarise([scored(folder) for folder in run_parts(run)])
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 from transformers.utils.logging import disable_progress_bar
@@ -50,7 +51,7 @@ def load_base_llm(name: str = assets.DEFAULT_LLM, dtype: torch.dtype | None = No
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or pick_dtype(device))
         sha256 = assets.pinned_sha256(name) or weights_sha256(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _no_such_llm(name, error) from error
     torch.nn.Module.to(model, device)  # the model's own `to` is typed for quantised weights only
     return BaseLLM(name, sha256, model.eval(), load_tokenizer(name))
@@ -78,7 +79,7 @@ def load_run(run: Path, dtype: torch.dtype | None = None) -> tuple[NaturalVideoL
         )
     try:
         model = NaturalVideoLLM.from_pretrained(run, base.model)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{run}: the adapter cannot be read ({error}); train it again") from error
     return model.to(pick_device()).eval(), base.tokenizer
 

@@ -191,6 +191,7 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
         options: what to train, on what, for how long.
         json: progress as JSON lines.
     """
+    from natural_video_llm.training.checkpoints import checkpoint_folders
     from natural_video_llm.training.train import Progress
     from natural_video_llm.training.train import train as run_training
 
@@ -203,18 +204,23 @@ def train(options: OmitArgPrefixes[TrainOptions], json: bool = False) -> None:
             raise KeyboardInterrupt
         asked.append(True)
 
-    with bar("training", json) as progress, on_stop_signals(stop):
+    def should_stop() -> bool:
+        nonlocal begun
+        begun = True
+        return bool(asked)
 
-        def report(now: Progress) -> None:
-            note = f"{now.part}: {now.bits:.2f} bits, {now.left_s / 60:.1f} min left"
-            progress.update(now.step, now.steps, note, part=now.part, bits=now.bits, left_s=now.left_s)
+    try:
+        with bar("training", json) as progress, on_stop_signals(stop):
 
-        def should_stop() -> bool:
-            nonlocal begun
-            begun = True
-            return bool(asked)
+            def report(now: Progress) -> None:
+                note = f"{now.part}: {now.bits:.2f} bits, {now.left_s / 60:.1f} min left"
+                progress.update(now.step, now.steps, note, part=now.part, bits=now.bits, left_s=now.left_s)
 
-        held_out = run_training(options, report, should_stop)
+            held_out = run_training(options, report, should_stop)
+    except KeyboardInterrupt:
+        if is_main_process() and checkpoint_folders(options.out):
+            print(f"nvllm: {options.out} can go on: the same command with --resume", file=sys.stderr)
+        raise
     if not is_main_process():
         return
     if not held_out:

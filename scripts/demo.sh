@@ -13,8 +13,12 @@ nvllm sample "$folder/sessions" $sample_options
 # Video → latents; then every token gets its time and its stretch of them.
 nvllm extract "$folder/sessions"
 nvllm align "$folder/sessions"
-# The model and its text-only twin.
-nvllm train "$folder/sessions" --out "$folder/run" --config "$(dirname "$0")/starter.toml" $train_options
+# The model and its text-only twin; training that was broken off goes on, what is trained stays.
+resume=
+if grep -qs '"trained": true' "$folder/run/run.json" || compgen -G "$folder/run/checkpoints/[0-9]*" >/dev/null; then
+    resume=--resume
+fi
+nvllm train "$folder/sessions" --out "$folder/run" --config "$(dirname "$0")/starter.toml" $train_options $resume
 # Does the face matter, and is it the right face at the right time?
 nvllm eval "$folder/run" $eval_options
 

@@ -38,6 +38,31 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, done.stdout
 
 
+@pytest.mark.parametrize(
+    ("left", "goes_on"),
+    [
+        ({}, False),
+        ({"run.json": '{\n  "trained": false\n}'}, False),
+        ({"run.json": '{\n  "trained": false\n}', "checkpoints/000003/state.json": "{}"}, True),
+        ({"run.json": '{\n  "trained": true\n}'}, True),
+    ],
+)
+def test_a_demo_that_was_broken_off_goes_on(left: dict[str, str], goes_on: bool, tmp_path: Path) -> None:
+    """With a program in the place of nvllm that only tells how it was called."""
+    for name, text in left.items():
+        file = tmp_path / "demo/run" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    told = tmp_path / "bin/nvllm"
+    told.parent.mkdir()
+    told.write_text('#!/bin/sh\necho "called: $*"\n')
+    told.chmod(0o755)
+    environment = os.environ | {"PATH": f"{told.parent}{os.pathsep}{os.environ['PATH']}"}
+    said = subprocess.check_output([ROOT / "scripts/demo.sh", tmp_path / "demo"], env=environment, text=True)
+    (train,) = [line for line in said.splitlines() if line.startswith("called: train")]
+    assert train.endswith(" --resume") == goes_on
+
+
 def test_demo_says_what_was_found_and_what_comes_next(demo: tuple[Path, str]) -> None:
     _, said = demo
     for words in ("the face: ", "bits per token", "choice bits", "replies to", "nvllm chat"):

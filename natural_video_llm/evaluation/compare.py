@@ -44,7 +44,10 @@ def compare(runs: Sequence[Path]) -> dict[str, Any]:
     Raises:
         UserError: fewer than two different runs, one of them is not evaluated, or two of them share nothing.
     """
-    if len({run.resolve() for run in runs}) < max(2, len(runs)):
+    if len(runs) < 2:
+        named = runs[0] if runs else "RUN"
+        raise UserError(f"two runs or more are compared, and {len(runs)} is named: nvllm compare {named} ANOTHER_RUN")
+    if len({run.resolve() for run in runs}) < len(runs):
         raise UserError("a run cannot be compared with itself; name two different ones or more: nvllm compare RUN RUN")
     held_out = {run: _read(run) for run in runs}
     alone = [{"run": str(run), **_figures(found, [{}, found])} for run, found in held_out.items()]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from natural_video_llm.evaluation.reply_records import OTHER_PERSON, OTHER_SESSION
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face
 
 SHIFTS_S = (-2.0, -1.0, -0.5, 0.5, 1.0, 2.0)
@@ -16,9 +17,10 @@ Condition = Callable[[Example], FaceTrack]
 def conditions(examples: Sequence[Example], memory_s: float, window_s: float, seed: int) -> dict[str, Condition]:
     """Name → what an example's model is shown. "late" means that the video lags behind the words.
 
-    "other person" is left out where there is nobody else, "another moment" (of the same person) where somebody has no
-    second one. Everything is drawn from `seed`.
+    "other person" is "another session" where all examples are of one person, and is left out where they are of one
+    session; "another moment" (of the same person) where somebody has no second one. Everything is drawn from `seed`.
     """
+    stranger = OTHER_PERSON if len({e.person for e in examples}) > 1 else OTHER_SESSION
     numbers = {id(e): i for i, e in enumerate(examples)}
 
     def shuffled(example: Example) -> FaceTrack:
@@ -28,7 +30,7 @@ def conditions(examples: Sequence[Example], memory_s: float, window_s: float, se
     return {
         "true": lambda e: e.seen(memory_s),
         "none": no_face,
-        **_in_place_of("other person", examples, _strangers(examples), memory_s, seed),
+        **_in_place_of(stranger, examples, _strangers(examples), memory_s, seed),
         **_in_place_of("another moment", examples, _other_moments(examples, window_s), memory_s, seed),
         **{shift_name(s): shifted(s, memory_s) for s in SHIFTS_S},
         "shuffled": shuffled,

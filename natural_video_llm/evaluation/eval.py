@@ -3,7 +3,7 @@
 RUN/
 ├── eval.json             the verdict and the figures
 ├── token_gains.jsonl     what the face was worth, token by token
-├── replies.jsonl         replies under the true, no and another person's face
+├── replies.jsonl         replies under the true, no and another person's face (another session's of one person)
 └── evidence.csv, .tex    the table of the figures
 """
 
@@ -18,12 +18,14 @@ from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessi
 from natural_video_llm.evaluation.replies import DEFAULT_REPLIES, ReplyOptions, ReplyUnderFace
 from natural_video_llm.evaluation.reply_measures import load_embedder, summarise_replies
 from natural_video_llm.evaluation.reply_records import write_replies
-from natural_video_llm.evaluation.scoring import Part, score_part
+from natural_video_llm.evaluation.scoring import Part, named_alike, score_part
 from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.evaluation.token_gains import timelines, write_gains
 from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.training.model_card import write_card
+from natural_video_llm.training.number_ranges import check_numbers
+from natural_video_llm.training.run_files import check_writable, write_whole
 
 
 def evaluate(
@@ -36,10 +38,16 @@ def evaluate(
         options: of the replies to generate.
 
     Raises:
-        UserError: no run here, nothing was held out or its data is gone, the model gives no numbers, latents of the
-            background are missing, or `options.embedding` names no sentence model.
+        UserError: a number of `options` is out of range, no run here or not trained to its end, nothing was held out or
+            its data is gone, the run cannot be written, the model gives no numbers, latents of the background are
+            missing, or `options.embedding` names no sentence model.
     """
+    numbers = {"replies": options.utterances, "temperature": options.temperature}
+    check_numbers(numbers, {"0 or more": tuple(numbers)})
     folders = run_parts(run)
+    sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
+    for folder in dict.fromkeys((run, *folders)):
+        check_writable(folder)
     embed = load_embedder(options.embedding) if options.embedding else None
     options = replace(options, utterances=-(-options.utterances // len(folders)))
     parts: list[Part] = []
@@ -50,9 +58,9 @@ def evaluate(
         parts.append(part)
         replies = replies or shown
     report("intervals")
+    parts = named_alike(parts)
     result = summarise(parts)
     result["data"] |= held_out_facts(folders)
-    sessions = {s.start.session_id: s for folder in folders for s in held_out_sessions(folder)}
     result["timeline"] = timelines(parts, sessions)
     result["replies"] = [asdict(r) for r in replies]
     generated = [reply for part in parts for reply in part.generated]
@@ -62,9 +70,7 @@ def evaluate(
     result = json_ready(result)
     write_gains(run, parts)
     write_tables(run, result)
-    beside = run / f".{EVAL_FILE}"
-    beside.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(run / EVAL_FILE)
+    write_whole(run / EVAL_FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
     for folder in folders:
         write_card(folder, result)
     return result, replies

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from natural_video_llm.training.run_files import write_whole
+
 CSV_FILE, LATEX_FILE = "evidence.csv", "evidence.tex"
 _COLUMNS = ("bits_per_token", "true_saves_per_word")
 _LATEX_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"}
@@ -14,9 +16,7 @@ _LATEX_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"}
 def write_tables(run: Path, result: dict[str, Any]) -> None:
     """Write both beside eval.json, each whole or not at all."""
     for name, text in ((CSV_FILE, as_csv(result)), (LATEX_FILE, as_latex(result))):
-        beside = run / f".{name}"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(run / name)
+        write_whole(run / name, text)
 
 
 def as_csv(result: dict[str, Any]) -> str:

@@ -24,13 +24,17 @@ def read_record(run: Path) -> dict[str, Any]:
     """run.json of a trained model.
 
     Raises:
-        UserError: there is none, or it does not say what was held out.
+        UserError: there is none, it does not say what was held out, or the training was stopped before its end.
     """
     try:
         record = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         record["options"]["sessions"], record["options"]["encoder"], record["test"]
+    except FileNotFoundError as error:
+        raise UserError(f"{run}: no trained model here (no {RUN_FILE} in it); make one: nvllm train") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run / RUN_FILE} cannot be read ({error}); train the run again") from error
+    if not record.get("trained", True):
+        raise UserError(f"{run}: its training was stopped; end it first: the same nvllm train once more, with --resume")
     return dict(record)
 
 
@@ -38,7 +42,7 @@ def held_out_sessions(run: Path) -> list[Session]:
     """The sessions that a trained model was not trained on.
 
     Raises:
-        UserError: nothing was held out, or the data is gone.
+        UserError: the run is not trained to its end, nothing was held out, or the data is gone.
     """
     record = read_record(run)
     folder, test_ids = Path(record["options"]["sessions"]), set(record["test"])

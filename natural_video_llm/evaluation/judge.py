@@ -28,6 +28,7 @@ from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.run_folder import JUDGE_FILE, RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, find_sessions
+from natural_video_llm.training.run_files import write_whole
 
 RIVALS = FACES[1:]
 
@@ -256,9 +257,7 @@ def _length_effect(judged: Sequence[Pair], merged: Mapping[str, float]) -> dict[
 
 def write_judgement(result: dict[str, Any], run: Path) -> None:
     """`judge.json`, written beside and renamed."""
-    beside = run / f".{JUDGE_FILE}"
-    beside.write_text(json.dumps(json_ready(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(run / JUDGE_FILE)
+    write_whole(run / JUDGE_FILE, json.dumps(json_ready(result), indent=2, allow_nan=False) + "\n")
 
 
 def agreement(verdicts: Mapping[str, float], ratings: Mapping[str, float]) -> dict[str, Any] | None:

@@ -102,7 +102,8 @@ def generate_replies(
     options: ReplyOptions,
     report: Callable[[str], None],
 ) -> list[GeneratedReply]:
-    """Replies to some held-out messages under the true face, none, and another person's where there is one.
+    """Replies to some held-out messages under the true face, none, and another person's where there is one (of one
+    person, another session's).
 
     An utterance has the same seed under each face. Empty where nobody answers the filmed people, and where the model's
     predictions are not numbers, which is said on stderr.

@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.run_folder import REPLIES_FILE
+from natural_video_llm.training.run_files import write_whole
 
-FACES = ("true", "none", "other person")
+# Where all are of one person, the second one is what can be had of the first.
+OTHER_PERSON, OTHER_SESSION = "other person", "another session"
+FACES = ("true", "none", OTHER_PERSON, OTHER_SESSION)
 
 
 class Turn(BaseModel):
@@ -43,9 +46,7 @@ class GeneratedReply(BaseModel):
 
 def write_replies(replies: Sequence[GeneratedReply], run: Path) -> None:
     """`replies.jsonl` in the run folder, written beside and renamed."""
-    beside = run / f".{REPLIES_FILE}"
-    beside.write_text("".join(reply.model_dump_json() + "\n" for reply in replies), encoding="utf-8")
-    beside.replace(run / REPLIES_FILE)
+    write_whole(run / REPLIES_FILE, "".join(reply.model_dump_json() + "\n" for reply in replies))
 
 
 def read_replies(run: Path) -> list[GeneratedReply]:

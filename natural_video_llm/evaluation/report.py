@@ -15,6 +15,7 @@ from natural_video_llm.evaluation.reporting.material import Material, load_mater
 from natural_video_llm.evaluation.reporting.paper import write_paper_figure
 from natural_video_llm.evaluation.reporting.timeline import conversations
 from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE
+from natural_video_llm.training.run_files import write_whole
 
 _PARTS = Path(__file__).with_name("reporting")
 
@@ -27,15 +28,14 @@ def write_report(run: Path, faces: bool = True) -> Path:
         faces: show pictures of the held-out people; without them the report holds no photograph at all.
 
     Raises:
-        UserError: no eval.json, or a damaged one. Anything else that is missing is said in the report.
+        UserError: no eval.json, a damaged one, or the run cannot be written. Anything else that is missing is
+            said in the report.
     """
     material = load_material(run)
     page = render(material, faces)
     write_paper_figure(material.evidence, run)
     path = run / REPORT_FILE
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -1,7 +1,7 @@
 """What one trained model says about its own test data, under every condition."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from natural_video_llm.evaluation.replies import (
     generate_replies,
     replies_under_faces,
 )
-from natural_video_llm.evaluation.reply_records import GeneratedReply
+from natural_video_llm.evaluation.reply_records import OTHER_PERSON, OTHER_SESSION, GeneratedReply
 from natural_video_llm.models.chat_format import ChatFormat, TimedTokens
 from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.preprocessing.encoders import pose_numbers_of
@@ -29,7 +29,7 @@ from natural_video_llm.sessions.candidates import FILE_NAME, Candidates, read_ca
 from natural_video_llm.sessions.latents import load_background_latents
 from natural_video_llm.training.dataset import Example, FaceTrack, no_face, with_reply
 
-CHOICE_CONDITIONS = ("true", "other person", "shuffled")
+CHOICE_CONDITIONS = ("true", OTHER_PERSON, OTHER_SESSION, "shuffled")
 TWIN = "text-only twin"
 
 
@@ -92,6 +92,23 @@ def score_part(
     generated = generate_replies(replier, examples, shown, sessions, options, report)
     texts = [[str(tokenizer.decode([i])) for i in e.ids[e.target].tolist()] for e in examples]
     return Part(examples, scores, choices, candidates, reactions, shifts, texts, generated), replies
+
+
+def named_alike(parts: Sequence[Part]) -> list[Part]:
+    """Where a part held out one person alone, another person's face is called what it is in all of them: another
+    session's."""
+    if not any(OTHER_SESSION in part.scores for part in parts):
+        return list(parts)
+    name = {OTHER_PERSON: OTHER_SESSION}
+    return [
+        replace(
+            part,
+            scores={name.get(n, n): scores for n, scores in part.scores.items()},
+            choices={name.get(n, n): evidence for n, evidence in part.choices.items()},
+            generated=[r.model_copy(update={"face": name.get(r.face, r.face)}) for r in part.generated],
+        )
+        for part in parts
+    ]
 
 
 def _twin_scores(run: Path, examples: Sequence[Example], pad_id: int) -> Scores:

@@ -13,6 +13,7 @@ from natural_video_llm.evaluation.summary import right_candidates
 from natural_video_llm.run_folder import TOKEN_GAINS_FILE
 from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
 from natural_video_llm.sessions.folder import Session
+from natural_video_llm.training.run_files import write_whole
 
 CONVERSATIONS = 3
 # What a page can show: some ten minutes of talk.
@@ -49,11 +50,8 @@ def token_gains(part: Part) -> list[np.ndarray]:
 
 def write_gains(run: Path, parts: Sequence[Part]) -> None:
     """Write token_gains.jsonl into the run's folder, whole or not at all."""
-    beside = run / f".{TOKEN_GAINS_FILE}"
-    with beside.open("w", encoding="utf-8") as file:
-        for part in parts:
-            file.writelines(json.dumps(line) + "\n" for line in gain_lines(part))
-    beside.replace(run / TOKEN_GAINS_FILE)
+    lines = [json.dumps(line) + "\n" for part in parts for line in gain_lines(part)]
+    write_whole(run / TOKEN_GAINS_FILE, "".join(lines))
 
 
 def timelines(parts: Sequence[Part], sessions: Mapping[str, Session]) -> list[dict[str, Any]]:

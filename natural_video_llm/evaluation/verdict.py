@@ -3,7 +3,7 @@
 The face counts as used where the right one beats, each with its whole 95 % interval above zero,
 
 1. no face,
-2. another person's face,
+2. another person's face (another session's where there is one person),
 3. the same person's face at another moment (2 s early and 2 s late where there is no other moment),
 4. and, where it was measured, the background alone.
 
@@ -20,11 +20,12 @@ from natural_video_llm.evaluation.statistics import Estimate, clusters_needed
 
 # Of what a word costs without a face: a gain below that is not worth a camera.
 WORTH_HAVING = 0.01
-_ALWAYS = ("none", "other person")
+_ALWAYS = ("none", "other person", "another session")
 _MOMENT, _SHIFTED, _BACKGROUND = "another moment", ("2.0 s early", "2.0 s late"), "background only"
 _IN_WORDS = {
     "none": "no face",
     "other person": "another person's face",
+    "another session": "another session's face",
     "another moment": "the same person's face at another moment",
     "2.0 s early": "the face 2 s early",
     "2.0 s late": "the face 2 s late",

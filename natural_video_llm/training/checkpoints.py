@@ -67,6 +67,11 @@ class Checkpoint:
     optimiser: dict[str, Any]
 
 
+def checkpoint_folders(run: Path) -> list[Path]:
+    """What a run can go on from, the newest last."""
+    return sorted(path for path in (run / FOLDER).glob("[0-9]*") if path.is_dir())
+
+
 class Checkpoints:
     """The checkpoints of one run; each is written beside and renamed as a folder, then the one before is deleted."""
 
@@ -76,7 +81,7 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Raises OSError where the disk is full; the checkpoint before stays as it is."""
-        old = self._folders()
+        old = checkpoint_folders(self.folder.parent)
         number = int(old[-1].name) + 1 if old else 0
         beside = self.folder / f".{number:06d}"
         state = {"options": self._options, "position": asdict(checkpoint.position)}
@@ -102,7 +107,7 @@ class Checkpoints:
         Raises:
             UserError: there is none, it is damaged, or it was written with other options.
         """
-        folders = self._folders()
+        folders = checkpoint_folders(self.folder.parent)
         if not folders:
             raise UserError(f"{self.folder.parent}: no checkpoint to resume from; begin anew without --resume")
         newest = folders[-1]
@@ -119,14 +124,11 @@ class Checkpoints:
             )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise UserError(
-                f"{newest}: this checkpoint cannot be read ({error}); begin anew without --resume"
+                f"{newest}: this checkpoint cannot be read ({error}); begin anew without --resume in another --out"
             ) from error
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _folders(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("[0-9]*") if path.is_dir())
 
     def _check(self, begun_with: dict[str, Any]) -> None:
         names = sorted((begun_with.keys() | self._options.keys()) - set(_MAY_CHANGE))
@@ -138,7 +140,7 @@ class Checkpoints:
         if changed:
             raise UserError(
                 f"{self.folder.parent} was begun with other options: {', '.join(changed)}; resume with those, or begin "
-                "anew without --resume"
+                "anew without --resume in another --out"
             )
 
 

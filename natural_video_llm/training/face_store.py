@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from natural_video_llm.errors import UserError
 from natural_video_llm.training.dataset import FaceTrack
+from natural_video_llm.training.run_files import cannot_write
 
 _PARTS = ("latents", "times", "present")
 
@@ -42,9 +42,7 @@ class FaceStore:
                     _save(self.folder / f"{number:06d}.{part}.npy", getattr(track, part))
         except OSError as error:
             self.clear()
-            raise UserError(
-                f"{self.folder} cannot be written ({error.strerror}); free disk space, run again"
-            ) from error
+            raise cannot_write(self.folder, error) from error
 
     def read(self) -> list[FaceTrack]:
         """All tracks in the order in which they were written, their latents mapped."""

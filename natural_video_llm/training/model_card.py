@@ -19,6 +19,7 @@ from natural_video_llm.models.fusion_transformer import FusionConfig, read_confi
 from natural_video_llm.run_folder import RUN_FILE
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session
+from natural_video_llm.training.run_files import write_whole
 
 CARD_FILE = "README.md"
 _KNOWN_BASES = {assets.DEFAULT_LLM: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
@@ -68,9 +69,7 @@ def _agreed(consent: str) -> str:
 def write_card(run: Path, evidence: dict[str, Any] | None) -> None:
     """Write the card of a trained run (run.json and config.json lie in it), with what an evaluation found of it."""
     record = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
-    beside = run / f".{CARD_FILE}"
-    beside.write_text(render_card(read_config(run), record, evidence), encoding="utf-8")
-    beside.replace(run / CARD_FILE)
+    write_whole(run / CARD_FILE, render_card(read_config(run), record, evidence))
 
 
 def render_card(

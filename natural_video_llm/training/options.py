@@ -101,3 +101,18 @@ class TrainOptions:
     text_cache_mb: int = 2000
     tracker: Literal["none", "wandb", "trackio"] = "none"
     seed: int = 0
+
+
+# By range (`number_ranges.check_numbers`), all options that are numbers.
+NUMBERS = {
+    "0 or more": (
+        *("match_steps", "steps", "micro_batch_size", "context_turns", "validate_every", "text_cache_mb", "lora_rank"),
+        *("contrastive_weight", "own_text_weight", "reaction_weight", "weight_decay", "face_noise", "time_jitter_s"),
+        "seed",
+    ),
+    "1 or more": ("batch_size", "fusion_every", "patience", "save_every"),
+    "above 0": ("match_rate", "learning_rate", "clip_norm", "window_s"),
+    "0 or more and below 1": ("test_share", "face_dropout", "text_dropout"),
+    "above 0 and below 1": ("validation_share",),
+    "0, or 2 or more": ("folds",),
+}

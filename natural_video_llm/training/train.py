@@ -9,7 +9,6 @@ RUN/
 └── checkpoints/                       while it is trained: where --resume goes on
 """
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -27,12 +26,12 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
 from natural_video_llm.preprocessing.encoders import parse_encoder
-from natural_video_llm.run_folder import RUN_FILE
+from natural_video_llm.run_folder import RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.latents import load_session_latents
 from natural_video_llm.sessions.split import fold_sessions, split_sessions
 from natural_video_llm.tokenization import tokenizer_sha256
-from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints
+from natural_video_llm.training.checkpoints import Checkpoint, Checkpoints, checkpoint_folders
 from natural_video_llm.training.dataset import (
     Example,
     load_examples,
@@ -41,16 +40,17 @@ from natural_video_llm.training.dataset import (
 from natural_video_llm.training.face_store import FaceStore
 from natural_video_llm.training.metrics import Log, MetricsLog, NoLog, Tracker
 from natural_video_llm.training.model_card import data_facts, write_card
-from natural_video_llm.training.options import TrainOptions
+from natural_video_llm.training.number_ranges import check_numbers
+from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.own_text import sample_text
 from natural_video_llm.training.processes import Processes
+from natural_video_llm.training.run_files import DISK_FULL, write_whole
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
 
-__all__ = ["Progress", "Report", "train"]
+__all__ = ["Progress", "Report", "holds_run", "train"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[Progress], None]
 
@@ -66,18 +66,26 @@ def train(options: TrainOptions, report: Report, should_stop: Callable[[], bool]
         How many sessions were held out; 0 means that nothing can be evaluated.
 
     Raises:
-        UserError: a mistake in the options or the data, or the machine is too small.
+        UserError: a mistake in the options or the data, a run in the place of a new one, or the machine is too small.
     """
-    _check(options)
+    check_numbers(vars(options), NUMBERS)
+    if not options.resume and holds_run(options.out):
+        raise UserError(f"{options.out} holds a run already; add --resume to go on with it, or choose another --out")
     options = replace(options, encoder=str(parse_encoder(options.encoder)))
     try:
         return _Run(options, report, should_stop).train()
     except (OSError, SafetensorError) as error:
         if not _is_disk_full(error):
             raise
-        raise UserError(
-            f"{options.out}: the disk is full; what was saved before is whole: free space and add --resume"
-        ) from error
+        saved = checkpoint_folders(options.out)
+        then = "what was saved before is whole: free space and add --resume" if saved else "free space, run again"
+        raise UserError(f"{options.out}: the disk is full; {then}") from error
+
+
+def holds_run(out: Path) -> bool:
+    """Whether there is a run in `out` that is trained or can go on; one that came to no checkpoint can only begin
+    anew."""
+    return bool(checkpoint_folders(out)) or any(map(_is_trained, run_parts(out)))
 
 
 @dataclass(frozen=True)
@@ -297,15 +305,6 @@ def _sample_latents(examples: Sequence[Example], seed: int, limit: int = 20_000)
     return torch.from_numpy(np.concatenate(frames))
 
 
-def _check(options: TrainOptions) -> None:
-    least = {"steps": 0, "match_steps": 0, "batch_size": 1, "micro_batch_size": 0, "save_every": 1, "patience": 1}
-    least |= {"validate_every": 0, "text_cache_mb": 0, "folds": 0, "lora_rank": 0, "context_turns": 0}
-    least |= {"fusion_every": 1, "reaction_weight": 0, "contrastive_weight": 0}
-    for name, value in least.items():
-        if getattr(options, name) < value:
-            raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it has to be {value} or more")
-
-
 def _is_trained(run: Path) -> bool:
     try:
         return bool(json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["trained"])
@@ -322,13 +321,7 @@ def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None
         "trained": trained,
         "data": split.data,
     }
-    try:
-        split.out.mkdir(parents=True, exist_ok=True)
-        beside = split.out / f".{RUN_FILE}"
-        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        beside.replace(split.out / RUN_FILE)
-    except OSError as error:
-        raise UserError(f"{split.out} cannot be written ({error.strerror}); choose another --out") from error
+    write_whole(split.out / RUN_FILE, json.dumps(record, indent=2) + "\n")
 
 
 def _plain(options: TrainOptions) -> dict[str, object]:
@@ -337,4 +330,4 @@ def _plain(options: TrainOptions) -> dict[str, object]:
 
 def _is_disk_full(error: Exception) -> bool:
     """safetensors tells the system's error as text alone."""
-    return getattr(error, "errno", None) in _DISK_FULL or any(f"os error {n}" in str(error) for n in _DISK_FULL)
+    return getattr(error, "errno", None) in DISK_FULL or any(f"os error {n}" in str(error) for n in DISK_FULL)

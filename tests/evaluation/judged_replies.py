@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from natural_video_llm.evaluation.reply_records import FACES, GeneratedReply, Turn, write_replies
+from natural_video_llm.evaluation.reply_records import GeneratedReply, Turn, write_replies
 
 TEXTS = {
     "true": "I am glad that the garden party went so well.",
@@ -11,7 +11,7 @@ TEXTS = {
 }
 
 
-def make_replies(people: int = 3, messages: int = 2, faces: tuple[str, ...] = FACES) -> list[GeneratedReply]:
+def make_replies(people: int = 3, messages: int = 2, faces: tuple[str, ...] = tuple(TEXTS)) -> list[GeneratedReply]:
     """Under each face another text, which names the message so that no two are alike."""
     return [
         GeneratedReply(

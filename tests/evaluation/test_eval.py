@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from natural_video_llm.evaluation.evidence import Scores
-from natural_video_llm.evaluation.scoring import Part
+from natural_video_llm.evaluation.scoring import Part, named_alike
 from natural_video_llm.evaluation.statistics import json_ready
 from natural_video_llm.evaluation.summary import summarise
 from natural_video_llm.sessions.candidates import Candidate, Candidates
@@ -116,6 +117,17 @@ def test_one_session_alone_has_no_intervals_and_no_verdict() -> None:
     assert result["conditions"]["none"]["true_saves_per_token"] == [1.0, None, None]
     assert result["verdict"]["face"] == "cannot be told"
     assert "one session alone" in result["verdict"]["words"]
+
+
+def test_a_part_of_one_person_decides_what_others_are_called_in_all() -> None:
+    part = make_part()
+    two = replace(part, scores=part.scores | {"other person": part.scores["none"]})
+    one = replace(two, scores=part.scores | {"another session": part.scores["none"]}, choices={})
+    assert [list(p.scores) for p in named_alike([two, two])] == [list(two.scores)] * 2
+    first, second = named_alike([two, one])
+    assert list(first.scores) == list(second.scores) == [*part.scores, "another session"]
+    assert list(first.choices) == ["true", "another session", "shuffled"]
+    assert "another session" in summarise([first, second])["conditions"]
 
 
 def test_a_pair_that_never_came_has_no_share() -> None:

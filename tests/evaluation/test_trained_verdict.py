@@ -3,20 +3,29 @@
 import csv
 import json
 import math
+import resource
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judged_replies import make_replies
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from natural_video_llm.checkpoint import load_tokenizer
+from natural_video_llm.checkpoint import load_run, load_tokenizer
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.compare import compare, print_comparison
 from natural_video_llm.evaluation.eval import evaluate
+from natural_video_llm.evaluation.evidence_files import write_tables
+from natural_video_llm.evaluation.replies import ReplyOptions
+from natural_video_llm.evaluation.reply_records import write_replies
+from natural_video_llm.evaluation.report import write_report
 from natural_video_llm.evaluation.tables import print_evidence
+from natural_video_llm.training.model_card import write_card
 from natural_video_llm.training.train import train
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -148,9 +157,11 @@ def test_a_difference_is_paired(runs: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_said(runs: dict[str, Path], tmp_path: Path) -> None:
-    for same in ([runs["true"]], [runs["true"], runs["true"] / "../run"]):
-        with pytest.raises(UserError, match="a run cannot be compared with itself"):
-            compare(same)
+    for few, told in (([], "RUN"), ([runs["true"]], runs["true"])):
+        with pytest.raises(UserError, match=f"{len(few)} is named: nvllm compare {told} ANOTHER_RUN"):
+            compare(few)
+    with pytest.raises(UserError, match="a run cannot be compared with itself"):
+        compare([runs["true"], runs["true"] / "../run"])
     with pytest.raises(UserError, match=r"has not been evaluated .*; run: nvllm eval"):
         compare([runs["true"], tmp_path])
     other = shutil.copytree(runs["true"], tmp_path / "other")
@@ -176,9 +187,67 @@ def test_a_model_without_finite_scores_is_refused(runs: dict[str, Path], tmp_pat
     assert (broken / "eval.json").read_bytes() == before, "what was there is whole"
 
 
+@contextmanager
+def files_no_longer_than(size: int) -> Iterator[None]:
+    """As on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(runs: dict[str, Path]) -> None:
+    with files_no_longer_than(1000), pytest.raises(UserError, match=r"run cannot be written .*; free disk space"):
+        evaluate(runs["true"], pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (lambda run, result: write_tables(run, result), "evidence.csv"),
+        (lambda run, _: write_report(run), "evidence.png"),
+        (lambda run, _: write_replies(make_replies(), run), "replies.jsonl"),
+        (lambda run, _: write_card(run / "fold_0", None), "README.md"),
+    ],
+)
+def test_a_disk_that_becomes_full_leaves_what_was_there(
+    write: Callable[[Path, dict], object], name: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    run = shutil.copytree(runs["true"], tmp_path / "run")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with files_no_longer_than(100), pytest.raises(UserError, match=f"{name} cannot be written .*; free disk space"):
+        write(run, found_of(run))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("kept", [0, 4, 1000])
+def test_an_adapter_that_was_cut_short_is_told(kept: int, runs: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(runs["true"] / "fold_0", tmp_path / "run")
+    weights = run / "adapter.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"run: the adapter cannot be read \(.*\); train it again") as raised:
+        load_run(run)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_run_that_held_nothing_out_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     run = shutil.copytree(runs["true"] / "fold_0", tmp_path / "all")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"test": []}))
     with pytest.raises(UserError, match="nothing was held out, so nothing can be evaluated"):
         evaluate(run, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (ReplyOptions(utterances=-1), "--replies is -1; it has to be 0 or more"),
+        (ReplyOptions(temperature=-1.0), "--temperature is -1.0; it has to be 0 or more"),
+        (ReplyOptions(temperature=float("nan")), "--temperature is nan; it has to be finite and 0 or more"),
+    ],
+)
+def test_numbers_are_looked_at_before_anything_else(asked: ReplyOptions, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate(tmp_path / "nowhere", pytest.fail, options=asked)

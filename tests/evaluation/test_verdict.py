@@ -42,6 +42,14 @@ def test_shifts_count_where_there_is_no_other_moment_and_only_there() -> None:
     assert face(late) == "not used"
 
 
+def test_of_one_person_the_face_has_to_beat_another_sessions() -> None:
+    found = {("another session" if name == "other person" else name): gain for name, gain in gains().items()}
+    words = judge(found, COST, 6, 1)["words"]
+    assert "over another session's face" in words
+    assert "another person" not in words
+    assert face(found | {"another session": NOTHING}, people=1) == "not used"
+
+
 def test_the_words_say_what_holds_and_what_does_not() -> None:
     words = judge(gains(shuffled=OPEN), COST, 6, 6)["words"]
     assert "+0.500 [+0.300, +0.700] over another person's face" in words

@@ -10,6 +10,7 @@ from runs import different, metrics, options, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.evaluation.eval import evaluate
 from natural_video_llm.training.checkpoints import FOLDER
 from natural_video_llm.training.options import TrainOptions
 from natural_video_llm.training.train import Progress, train
@@ -147,6 +148,38 @@ def test_what_cannot_be_resumed_is_one_clear_line(
         train(options(sessions, run, tiny_llm, **SETTINGS, resume=True), lambda _: None)
     assert "begin anew without --resume" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_run_that_was_stopped_gets_no_verdict(stopped: Path) -> None:
+    with pytest.raises(UserError, match=r"run: its training was stopped; .* nvllm train .* --resume") as raised:
+        evaluate(stopped, pytest.fail)
+    assert "\n" not in str(raised.value)
+    assert not (stopped / "eval.json").exists()
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_a_run_is_not_begun_anew_in_the_place_of_another(
+    folds: int, sessions: Path, tiny_llm: Path, tmp_path: Path
+) -> None:
+    asked = options(sessions, tmp_path / "run", tiny_llm, match_steps=0, steps=2, twin=False, folds=folds)
+    broken(asked, MODEL, 1, KeyboardInterrupt)
+
+    def assert_refused() -> None:
+        before = {file: file.read_bytes() for file in asked.out.rglob("*") if file.is_file()}
+        with pytest.raises(UserError, match=r"run holds a run already; add --resume .* another --out"):
+            train(asked, pytest.fail)
+        assert {file: file.read_bytes() for file in asked.out.rglob("*") if file.is_file()} == before
+
+    assert_refused()
+    train(replace(asked, resume=True), lambda _: None)
+    assert_refused()
+
+
+def test_a_run_without_a_checkpoint_begins_anew(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    asked = options(sessions, tmp_path / "run", tiny_llm, match_steps=0, steps=3, save_every=3, twin=False)
+    broken(asked, MODEL, 2, Killed)
+    train(asked, lambda _: None)
+    assert [line["step"] for line in metrics(asked.out)] == [1, 2, 3]
 
 
 def test_other_options_are_named(stopped: Path, sessions: Path, tiny_llm: Path) -> None:

@@ -22,8 +22,10 @@ from natural_video_llm.models.fusion_transformer import NaturalVideoLLM
 from natural_video_llm.sessions.aligned import read_aligned, write_aligned
 from natural_video_llm.sessions.folder import Session
 from natural_video_llm.sessions.latents import latents_file, load_latents, save_latents
+from natural_video_llm.training import train as training
 from natural_video_llm.training.checkpoints import FOLDER
 from natural_video_llm.training.metrics import MetricsLog, Tracker
+from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.train import Progress, train
 
 SCRIPT = Path(__file__).with_name("train_points.py")
@@ -93,6 +95,31 @@ def test_a_full_disk_leaves_the_checkpoint_before(sessions: Path, tiny_llm: Path
     assert different(weights(asked.out), weights(whole.out)) == set()
 
 
+def test_a_full_disk_before_the_first_checkpoint(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    asked = options(sessions, tmp_path / "run", tiny_llm, match_steps=1, save_every=1, twin=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(MetricsLog):
+        def __init__(self, *rest: Any):
+            super().__init__(*rest)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "MetricsLog", Full)
+            said = one_line(asked, "run: the disk is full; free space, run again")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "--resume" not in said
+    train(asked, lambda _: None)
+
+
+def test_a_file_in_the_place_of_the_run(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    said = one_line(options(sessions, tmp_path / "run", tiny_llm), r"run.* cannot be written \(Not a directory\); ")
+    assert said.endswith("choose another folder")
+
+
 def test_no_room_for_the_faces(sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -111,7 +138,8 @@ def test_one_session_says_what_is_lost(chat: ChatFormat, tiny_llm: Path, tmp_pat
     assert train(replace(asked, test_share=0.0), lambda _: None) == 0, "nothing is held out"
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert (record["train"], record["test"]) == (["only"], [])
-    one_line(replace(asked, test_share=0.0, validate_every=1), "at least two training people or sessions")
+    alone = replace(asked, out=tmp_path / "alone", test_share=0.0, validate_every=1)
+    one_line(alone, "at least two training people or sessions")
 
 
 def test_data_that_do_not_fit_are_told(chat: ChatFormat, sessions: Path, tiny_llm: Path, tmp_path: Path) -> None:
@@ -141,6 +169,37 @@ def test_data_that_do_not_fit_are_told(chat: ChatFormat, sessions: Path, tiny_ll
     one_line(changed("c", relabel(latents=np.zeros((100, 6), np.float16))), "s3.*made by other weights")
     one_line(changed("d", recut), r"s3.*by the tokenizer of gpt2, which is not this LLM's; run nvllm align again")
     one_line(options(sessions, tmp_path / "run", tiny_llm, batch_size=0), "--batch-size is 0; it has to be 1 or more")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", 0.0, "above 0"),
+        ("learning_rate", float("nan"), "finite and above 0"),
+        ("match_rate", float("inf"), "finite and above 0"),
+        ("clip_norm", -1.0, "above 0"),
+        ("window_s", 0.0, "above 0"),
+        ("test_share", 1.0, "0 or more and below 1"),
+        ("test_share", -0.1, "0 or more and below 1"),
+        ("face_dropout", 1.0, "0 or more and below 1"),
+        ("validation_share", 0.0, "above 0 and below 1"),
+        ("own_text_weight", -0.3, "0 or more"),
+        ("seed", -1, "0 or more"),
+        ("folds", 1, "0, or 2 or more"),
+    ],
+)
+def test_numbers_that_an_option_does_not_take(name: str, value: float, message: str, tmp_path: Path) -> None:
+    asked = options(tmp_path / "nowhere", tmp_path / "run", tmp_path / "llm", **{name: value})
+    said = one_line(asked, f"--{name.replace('_', '-')} is {value}; ")
+    assert said.endswith(f"it has to be {message}")
+
+
+def test_every_number_has_a_range(tmp_path: Path) -> None:
+    taken = vars(TrainOptions(tmp_path, tmp_path))
+    numbers = {name for name, value in taken.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    listed = [name for names in NUMBERS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == numbers
 
 
 def test_training_stops_when_people_left_out_are_served_no_better(
@@ -219,7 +278,9 @@ def test_a_terminated_run_goes_on(sessions: Path, tiny_llm: Path, tmp_path: Path
             process.terminate()
             break
     rest, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors.splitlines()[-1]) == (130, "nvllm: stopped")
+    assert process.returncode == 130
+    how = f"nvllm: {tmp_path / 'run'} can go on: the same command with --resume"
+    assert errors.splitlines()[-2:] == [how, "nvllm: stopped"]
     told = [json.loads(line) for line in rest.splitlines()]
     done = told[-1]["done"] if told else 1
     assert done < 60 == told[-1]["total"], "stopped before its end; the command line outdoes the recipe"

@@ -26,6 +26,7 @@ _QUESTIONS: dict[str, dict[str, str]] = {
         "background only": "the picture with the face painted over",
     },
     "Is it the face of this moment?": {
+        "another session": "a face of another recording, at the same moment of an utterance",
         "another moment": "the same person’s, from elsewhere in the recording",
         "early": "the right face, ahead of the words",
         "late": "the right face, behind the words",

@@ -1,6 +1,7 @@
 """The main picture for papers: what the right face saves, and the time-shift curve, as PNG and SVG (matplotlib)."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from natural_video_llm.evaluation.reporting.evidence_views import in_order, shif
 from natural_video_llm.evaluation.reporting.figures import estimate_of, has_interval
 from natural_video_llm.evaluation.reporting.material import part_of
 from natural_video_llm.evaluation.statistics import Estimate
+from natural_video_llm.training.run_files import write_whole
 
 _INK, _ACCENT, _FAINT = "#1d2126", "#0b6e75", "#9aa3ad"
 _DOTS_PER_INCH = 200
@@ -37,9 +39,9 @@ def write_paper_figure(evidence: dict[str, Any], run: Path) -> list[Path]:
             _draw_shift(axes[1], points, saved.get("none"))
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             path = run / f"evidence.{kind}"
-            beside = path.with_name(f".{path.name}")
-            figure.savefig(beside, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-            beside.replace(path)
+            drawn = BytesIO()
+            figure.savefig(drawn, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
+            write_whole(path, drawn.getvalue())
             written.append(path)
     return written
 
