@@ -54,7 +54,7 @@ def test_eval_writes_replies_under_each_face(run: Path) -> None:
         assert reply.message in ("How was it?", "And then?", "I see.")
         assert reply.human_reply in ("Good to hear that.", "I am sorry.", "Tell me more.")
         assert 0 <= reply.span_s[0] < reply.begins_s <= reply.span_s[1]
-        assert reply.moved_bits == 0 or reply.face != "none"
+        assert reply.moved_bits < 1e-6 or reply.face != "none", "nothing but rounding moves it"
     summary = json.loads((run / "eval.json").read_text())["replies_summary"]
     assert summary == json.loads(json.dumps(result["replies_summary"]))
     assert summary["true"]["similar_to_human"] is None
