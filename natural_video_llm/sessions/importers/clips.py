@@ -43,7 +43,7 @@ def _take(video: Path, transcript: Path, person: str) -> Take:
         person=person,
         consent=f"imported from {video.name}; consent lies with the source of the clip",
         read=read,
-        may_be_broken=False,
+        own_clip=True,
     )
 
 

@@ -113,6 +113,17 @@ def test_an_interrupted_import_goes_on(clips: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "my_clip"]
 
 
+def test_clips_of_one_name_in_two_folders_are_not_lost_in_silence(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out)
+    assert run(clips, out) == [(1, 1)]
+    with pytest.raises(UserError, match=r"out/a is there already and films somebody, not bob; choose another OUT"):
+        import_folder(clips, out, "clips", "bob", lambda done, total: None)
+    save(clips / "a.align", "5000 10000 goodbye\n")
+    with pytest.raises(UserError, match=r"out/a is there already with other words than .*a\.mp4"):
+        run(clips, out)
+
+
 def test_a_broken_video_is_told(clips: Path, tmp_path: Path) -> None:
     save(clips / "a.mp4", b"no video at all")
     with pytest.raises(UserError, match=r"a\.mp4: no readable video"):
