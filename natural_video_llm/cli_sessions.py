@@ -132,6 +132,8 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
     from natural_video_llm.sessions.deletion import delete_session, runs_trained_on, session_id_of
 
     session_id = session_id_of(session)
+    if runs is not None and not runs.is_dir():
+        raise UserError(f"--runs {runs} is no folder; give the folder that holds the runs, nothing is deleted yet")
     if not yes:
         question = f"Delete {session.resolve()} with its video, text, latents and aligned data?"
         if plain_yes(console, question) is None:

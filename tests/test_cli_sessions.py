@@ -88,6 +88,16 @@ def test_delete_asks(sessions: Path, tmp_path: Path) -> None:
     assert [p.name for p in session_folders(sessions)] == ["person_000", "person_002"]
 
 
+def test_a_mistyped_folder_of_runs_deletes_nothing(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doomed, runs = sessions / "person_001", tmp_path / "rnus"
+    code, said = nvllm(capsys, monkeypatch, "sessions", "delete", doomed, "--yes", "--runs", runs)
+    assert (code, said.count("\n")) == (1, 1)
+    assert f"--runs {runs} is no folder" in said
+    assert doomed.is_dir()
+
+
 def test_a_pipe_that_closes_is_no_traceback(sessions: Path) -> None:
     command = [*NVLLM, "sessions", "show", str(sessions / "person_000"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
