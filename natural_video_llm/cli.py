@@ -92,17 +92,24 @@ def import_(
         json: progress as JSON lines.
     """
     from natural_video_llm.sessions.importers import detect_layout, import_folder
+    from natural_video_llm.sessions.importers.takes import BrokenClipsError
 
     chosen = layout or detect_layout(folder)
     if not json:
         found = "" if layout else " (found by its files; --layout says otherwise)"
         console.print(f"{folder}: {chosen}{found}", markup=False, highlight=False, soft_wrap=True)
+    broken: BrokenClipsError | None = None
     with bar(chosen, json) as progress:
-        report = import_folder(folder, out, chosen, person, progress.update)
+        try:
+            report = import_folder(folder, out, chosen, person, progress.update)
+        except BrokenClipsError as error:
+            broken, report = error, error.report
     if json:
         emit(layout=chosen, **asdict(report))
     else:
         console.print("\n".join(report.lines()), markup=False, highlight=False, soft_wrap=True)
+    if broken is not None:
+        raise broken
 
 
 def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> None:

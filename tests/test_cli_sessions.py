@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from natural_video_llm import cli
 from natural_video_llm.sessions.folder import Session, session_folders
+from natural_video_llm.sessions.video import SegmentWriter
 
 NVLLM = (sys.executable, "-c", "from natural_video_llm.cli import main; main()")
 
@@ -65,6 +67,25 @@ def test_export_and_import(
     code, said = nvllm(capsys, monkeypatch, "sessions", "export", sessions, tmp_path / "x", "--latents", "nonsense")
     assert (code, said.count("\n")) == (1, 1)
     assert "unknown encoder" in said
+
+
+def test_an_import_with_a_broken_clip_tells_both_what_was_made_and_what_was_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        writer = SegmentWriter(tmp_path / f"{name}.mp4", 64, 48)
+        for number in range(10):
+            writer.write(np.zeros((48, 64, 3), np.uint8), number / 10)
+        writer.close()
+    (tmp_path / "a.align").write_text("0 10000 hi\n")
+    (tmp_path / "b.align").write_text("0 10000\n")
+    code, said = nvllm(capsys, monkeypatch, "import", tmp_path, tmp_path / "out", "--person", "ann")
+    assert code == 1
+    assert "1 sessions: 1 utterances, 1 timed words\nskipped 1: broken\n" in said
+    assert f"nvllm: {tmp_path / 'b.align'}: line 1 is not" in said
+    code, said = nvllm(capsys, monkeypatch, "import", tmp_path, tmp_path / "out", "--person", "ann", "--json")
+    assert code == 1
+    assert json.loads(said.splitlines()[-2])["kept"] == 1
 
 
 def test_delete_asks(sessions: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def read_frames(path: Path, from_s: float = 0.0) -> Iterator[tuple[float, np.nda
     """
     with _open(path) as container:
         if not container.streams.video:
-            raise UserError(f"{path}: the file holds no video stream")
+            raise UserError(f"{path}: the file holds no video stream; record or copy it again")
         stream = container.streams.video[0]
         # Frame threads would hold frames back and cost memory for small pictures.
         stream.thread_type = "SLICE"

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.importers.takes import Clip, Material, Report, Take, import_takes
+from natural_video_llm.sessions.importers.takes import (
+    BrokenClipsError,
+    Clip,
+    Material,
+    Report,
+    Take,
+    import_takes,
+)
 from natural_video_llm.sessions.importers.transcripts import READERS
 
 VIDEO_SUFFIXES = (".mp4", ".mpg", ".mpeg", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -18,7 +25,8 @@ def import_clips(folder: Path, out: Path, person: str, progress: Callable[[int, 
     Other videos are left out. Finished sessions in `out` are kept as they are.
 
     Raises:
-        UserError: no such clip, two of one name, or a damaged transcript (file and line are named).
+        BrokenClipsError: at the end, where transcripts or videos are damaged (file and line are named).
+        UserError: no such clip, or two of one name.
     """
     clips = [(v, t) for v in sorted(_videos(folder)) for t in [_transcript_of(v)] if t is not None]
     if not clips:
@@ -30,12 +38,20 @@ def import_clips(folder: Path, out: Path, person: str, progress: Callable[[int, 
         if other != video:
             raise UserError(f"{other} and {video} would both become session {_session_id(video)}; rename one of them")
     import_takes([_take(video, transcript, person) for video, transcript in clips], out, progress, report)
+    if report.broken:
+        raise BrokenClipsError(report)
 
 
 def _take(video: Path, transcript: Path, person: str) -> Take:
     @contextmanager
-    def read(_: Report) -> Iterator[Material]:
-        yield Material([Clip(video)], READERS[transcript.suffix.lower()](transcript))
+    def read(report: Report) -> Iterator[Material | None]:
+        try:
+            material = Material([Clip(video)], READERS[transcript.suffix.lower()](transcript))
+        except UserError as error:
+            report.broken.append(str(error))
+            yield None
+        else:
+            yield material
 
     return Take(
         session_id=_session_id(video),

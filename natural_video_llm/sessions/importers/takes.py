@@ -37,13 +37,17 @@ _SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "dev": "test",
 
 @dataclass
 class Report:
-    """Counts of an import; whatever is left out is told on stderr at once, with its place and the reason."""
+    """Counts of an import; whatever is left out is told on stderr at once, with its place and the reason.
+
+    `broken` are the lines, told at the end, of a person's own clips that are left out until they are mended.
+    """
 
     imported: int = 0
     kept: int = 0
     utterances: int = 0
     timed_words: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
 
     def skip(self, where: object, reason: str) -> None:
         self.skipped[reason] += 1
@@ -59,7 +63,16 @@ class Report:
         """The counts for people, one a line."""
         there = f", {self.kept} there already" if self.kept else ""
         done = f"{self.imported} sessions{there}: {self.utterances} utterances, {self.timed_words} timed words"
-        return [done, *(f"skipped {count}: {reason}" for reason, count in self.skipped.most_common())]
+        skipped = [f"skipped {count}: {reason}" for reason, count in self.skipped.most_common()]
+        return [done, *skipped, *[f"skipped {len(self.broken)}: broken"] * bool(self.broken)]
+
+
+class BrokenClipsError(UserError):
+    """Some clips are broken, one line each; all others are imported, as the report says."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        super().__init__("\n".join(report.broken))
 
 
 @dataclass(frozen=True)
@@ -123,10 +136,11 @@ def _import_take(take: Take, split: Literal["train", "test"] | None, target: Pat
             return
         try:
             _write_session(target, _start(take, split), material)
-        except BrokenVideoError:
+        except BrokenVideoError as error:
             if take.own_clip:
-                raise
-            report.skip(material.clips[0].video, "the video cannot be read")
+                report.broken.append(str(error))
+            else:
+                report.skip(material.clips[0].video, "the video cannot be read")
         else:
             report.add(material.texts)
 

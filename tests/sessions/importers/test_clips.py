@@ -1,5 +1,6 @@
 """Clips with word timings → sessions, from real clips and from small ones made here."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import SessionEnd, Text
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.importers import import_folder
+from natural_video_llm.sessions.importers.takes import BrokenClipsError
 from natural_video_llm.sessions.importers.transcripts import read_align, read_cues, read_word_json
 from natural_video_llm.sessions.video import read_frames
 
@@ -130,6 +132,27 @@ def test_a_broken_video_is_told(clips: Path, tmp_path: Path) -> None:
         run(clips, tmp_path / "out")
     with pytest.raises(UserError, match="no session here"):
         find_sessions(tmp_path / "out")
+
+
+def test_broken_clips_do_not_stop_the_others(clips: Path, tmp_path: Path) -> None:
+    for name in ("b", "c", "d", "e", "f", "z"):
+        shutil.copy(clips / "a.mp4", clips / f"{name}.mp4")
+    save(clips / "b.align", "0 5000 hello\n5000 x there\n")
+    save(clips / "c.json", '{"words": [\n{]}')
+    save(clips / "d.srt", "1\n00:00:00,100 --> 00:00:00,200\nh\xef\n".encode("latin-1"))
+    save(clips / "e.vtt", "WEBVTT\n\n00:03.000 --> 00:02.000\nhi\n")
+    save(clips / "f.mp4", (clips / "a.mp4").read_bytes()[:300])
+    for name in ("f", "z"):
+        shutil.copy(clips / "a.align", clips / f"{name}.align")
+    with pytest.raises(BrokenClipsError) as raised:
+        run(clips, tmp_path / "out")
+    lines = str(raised.value).split("\n")
+    found = (r"b\.align: line 2", r"c\.json: line 2", r"d\.srt .*UTF-8", r"e\.vtt: line 3", r"f\.mp4: the file holds no video")
+    assert len(lines) == len(found)
+    for what, line in zip(found, lines, strict=True):
+        assert re.search(what, line)
+    assert raised.value.report.lines() == ["2 sessions: 2 utterances, 4 timed words", "skipped 5: broken"]
+    assert [s.path.name for s in find_sessions(tmp_path / "out")] == ["a", "z"]
 
 
 def test_whisper_json_in_all_its_shapes(tmp_path: Path) -> None:
