@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from small_data import make_clip, save, word, words_of
+from small_data import make_clip, save, told, word, words_of
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import SessionEnd, Text
@@ -147,12 +147,47 @@ def test_broken_clips_do_not_stop_the_others(clips: Path, tmp_path: Path) -> Non
     with pytest.raises(BrokenClipsError) as raised:
         run(clips, tmp_path / "out")
     lines = str(raised.value).split("\n")
-    found = (r"b\.align: line 2", r"c\.json: line 2", r"d\.srt .*UTF-8", r"e\.vtt: line 3", r"f\.mp4: the file holds no video")
+    found = (
+        r"b\.align: line 2",
+        r"c\.json: line 2",
+        r"d\.srt .*UTF-8",
+        r"e\.vtt: line 3",
+        r"f\.mp4: the file holds no video",
+    )
     assert len(lines) == len(found)
     for what, line in zip(found, lines, strict=True):
         assert re.search(what, line)
     assert raised.value.report.lines() == ["2 sessions: 2 utterances, 4 timed words", "skipped 5: broken"]
     assert [s.path.name for s in find_sessions(tmp_path / "out")] == ["a", "z"]
+
+
+def test_what_stands_alone_and_words_after_the_end_are_counted(clips: Path, tmp_path: Path) -> None:
+    make_clip(clips / "silent.mp4", frames=2)
+    save(clips / "lost.vtt", "WEBVTT\n")
+    shutil.copy(clips / "a.mp4", clips / "b.mp4")
+    save(clips / "b.srt", "1\n00:00:00,100 --> 00:00:01,600\nhi\n\n2\n00:00:01,800 --> 00:00:02,100\nlate\n")
+    shutil.copy(clips / "a.mp4", clips / "c.mp4")
+    save(clips / "c.align", "0 5000 sil\n")
+    report = import_folder(clips, tmp_path / "out", "clips", None, lambda done, total: None)
+    assert told(report) == {
+        "no transcript of the same name": 1,
+        "no video of the same name": 1,
+        "ends after the video": 1,
+        "no words": 1,
+    }
+    assert [text.text for text in Session(tmp_path / "out" / "b").texts] == ["hi"]
+    assert [s.path.name for s in find_sessions(tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_folder_that_gives_nothing_is_told(clips: Path, tmp_path: Path) -> None:
+    save(clips / "a.align", "0 5000 sil\n")
+    with pytest.raises(UserError, match="no clip gave a session"):
+        run(clips, tmp_path / "out")
+
+
+def test_clips_in_folders_below_are_told(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"folders below it \(clips\).* nvllm import .*/clips .*/out --person clips"):
+        run(tmp_path, tmp_path / "out")
 
 
 def test_whisper_json_in_all_its_shapes(tmp_path: Path) -> None:
