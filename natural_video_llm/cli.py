@@ -19,7 +19,7 @@ from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, need_between
 from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, DEFAULT_EXECUTION, Execution, ExtractOptions
 from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
@@ -271,6 +271,8 @@ def chat(
     from natural_video_llm.inference.conversation import Sampling
     from natural_video_llm.inference.realtime_interaction import talk
 
+    need_between("--temperature", temperature, 0, 2)
+    need_between("--seed", seed, 0, 2**63 - 1)
     source = video if video is not None else camera
     talk(run, source, say, Sampling(temperature, seed=seed), execution, weights)
 
@@ -348,6 +350,12 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:  # `… | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:  # a file that nobody may read, a full disk: whatever no stage has a better line for
+        if error.filename is None or error.strerror is None:
+            raise
+        if is_main_process():
+            print(f"nvllm: {error.filename}: {error.strerror}; mend that, then run again", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         if is_main_process():

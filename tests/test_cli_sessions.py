@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from natural_video_llm import cli
+from natural_video_llm.sessions import folder
 from natural_video_llm.sessions.folder import Session, session_folders
 from natural_video_llm.sessions.video import SegmentWriter
 
@@ -117,6 +119,34 @@ def test_a_mistyped_folder_of_runs_deletes_nothing(
     assert (code, said.count("\n")) == (1, 1)
     assert f"--runs {runs} is no folder" in said
     assert doomed.is_dir()
+
+
+def test_a_file_that_cannot_be_opened_is_one_line_and_a_bug_is_none(
+    sessions: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(error: OSError) -> Callable[..., None]:
+        def fail(path: Path) -> None:
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(folder, "session_folders", raising(PermissionError(13, "Permission denied", str(sessions))))
+    code, said = nvllm(capsys, monkeypatch, "sessions", "list", sessions)
+    assert (code, said) == (1, f"nvllm: {sessions}: Permission denied; mend that, then run again\n")
+    monkeypatch.setattr(folder, "session_folders", raising(OSError("of no file")))
+    with pytest.raises(OSError, match="of no file"):
+        nvllm(capsys, monkeypatch, "sessions", "list", sessions)
+
+
+@pytest.mark.parametrize(
+    "option", ["--seed=-1", f"--seed={2**63}", "--temperature=nan", "--temperature=-1", "--temperature=3"]
+)
+def test_numbers_that_a_conversation_cannot_take(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = nvllm(capsys, monkeypatch, "chat", tmp_path, option)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"nvllm: {option.partition('=')[0]} is ")
 
 
 def test_a_pipe_that_closes_is_no_traceback(sessions: Path) -> None:

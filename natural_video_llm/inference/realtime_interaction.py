@@ -14,6 +14,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 from rich.markup import escape
 
+from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.sources import Player, camera_frames, file_frames
@@ -76,6 +77,8 @@ def _answer(conversation: Conversation, message: str) -> None:
             with closing(conversation.reply(message)) as pieces:
                 for piece in pieces:
                     console.print(escape(piece.text), end="")
+        except FloatingPointError as error:
+            raise UserError(f"{error}: its weights are damaged; train or download the run again") from error
         except KeyboardInterrupt:
             console.print(" [dim](interrupted)[/dim]", end="")
         console.print()

@@ -78,10 +78,10 @@ def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator
     Raises:
         FloatingPointError: nothing can be drawn, since the predictions are not numbers.
     """
-    if temperature < _COLD:
-        return int(log_probs.argmax())
     if log_probs.isnan().any():
         raise FloatingPointError("the model's predictions are not numbers (NaN)")
+    if temperature < _COLD:
+        return int(log_probs.argmax())
     weights = (log_probs / temperature).softmax(-1)
     if top_p < 1:
         ordered, places = weights.sort(descending=True)
