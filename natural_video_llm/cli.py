@@ -119,6 +119,8 @@ def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> Non
         options: of what, with which encoder, how.
         json: progress as JSON lines.
     """
+    if options.workers is not None:
+        need_between("--workers", options.workers, 1, 256)
     if not options.watch:
         _extract(options, json)
         return
@@ -180,6 +182,7 @@ def align(
     from natural_video_llm.preprocessing.encoders import parse_encoder
     from natural_video_llm.sessions.folder import find_sessions
 
+    need_between("--window-s", window_s, 0.1, 3600)
     found = find_sessions(sessions)
     tokenizer = load_tokenizer(llm)
     with bar("sessions", json) as progress:

@@ -149,6 +149,39 @@ def test_numbers_that_a_conversation_cannot_take(
     assert said.startswith(f"nvllm: {option.partition('=')[0]} is ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("extract", "SESSIONS", "--workers", "-2"), "--workers is -2"),
+        (("extract", "SESSIONS", "--workers", "0", "--watch"), "--workers is 0"),
+        (("extract", "SESSIONS", "--dtype", "float8"), "unknown precision 'float8'"),
+        (("extract", "SESSIONS", "--device", "nonsense"), "unknown device 'nonsense'"),
+        (("align", "SESSIONS", "--window-s", "-1"), "--window-s is -1"),
+        (("align", "SESSIONS", "--window-s", "0"), "--window-s is 0"),
+        (("serve", "--sessions", "0"), "--sessions is 0"),
+        (("serve", "--session-minutes", "-1"), "--session-minutes is -1"),
+        (("serve", "--replicas", "0"), "--replicas is 0"),
+        (("serve", "--recipe", "RECIPE"), "stepps is no option of nvllm train"),
+        (("serve", "--recipe", "nowhere.toml"), "nowhere.toml cannot be read"),
+    ],
+)
+def test_what_a_verb_cannot_take_is_told_before_it_begins(
+    arguments: tuple[str, ...],
+    words: str,
+    sessions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("stepps = 7\n")
+    places = {"SESSIONS": sessions, "RECIPE": recipe}
+    code, said = nvllm(capsys, monkeypatch, *(places.get(argument, argument) for argument in arguments))
+    (line,) = (line for line in said.splitlines() if line.startswith("nvllm: "))
+    assert code == 1
+    assert words in line
+
+
 def test_a_pipe_that_closes_is_no_traceback(sessions: Path) -> None:
     command = [*NVLLM, "sessions", "show", str(sessions / "person_000"), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
