@@ -264,7 +264,8 @@ def chat(
     Args:
         run: a run folder; "starter" is the adapter that comes with the package, trained on sample speakers alone.
         camera: number of the camera.
-        video: a file in the camera's place, played at its own speed.
+        video: a file in the camera's place, played at its own speed; after the last --say, or the end of a piped
+            input, it is played to its end, while `quit` ends at once.
         say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
