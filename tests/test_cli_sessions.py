@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from natural_video_llm import cli
-from natural_video_llm.sessions import folder
+from natural_video_llm.sessions import folder, summary
 from natural_video_llm.sessions.folder import Session, session_folders
 from natural_video_llm.sessions.video import SegmentWriter
 
@@ -41,6 +41,8 @@ def test_list_and_show(sessions: Path, capsys: pytest.CaptureFixture[str], monke
     assert code == 0
     assert "person_001" in table
     assert "no latents" in table
+    minutes, seconds = divmod(round(summary.length_s(Session(sessions / "person_001"))), 60)
+    assert f" {minutes}:{seconds:02d} " in table
     code, lines = nvllm(capsys, monkeypatch, "sessions", "list", sessions, "--json")
     assert [json.loads(line)["session_id"] for line in lines.splitlines()] == ["person_000", "person_001", "person_002"]
     session = Session(sessions / "person_000")
@@ -59,6 +61,9 @@ def test_export_and_import(
     code, said = nvllm(capsys, monkeypatch, "sessions", "export", sessions, tmp_path / "out", "--video", "--latents")
     assert code == 0
     assert "3 sessions of 3 people, 18 utterances" in said
+    _, said = nvllm(capsys, monkeypatch, "sessions", "export", sessions / "person_000", tmp_path / "one")
+    assert "of 1 person, " in said
+    assert "of 1 person, " in (tmp_path / "one" / "README.md").read_text()
     code, said = nvllm(capsys, monkeypatch, "import", tmp_path / "out", tmp_path / "back")
     assert code == 0
     assert "parquet (found by its files" in said

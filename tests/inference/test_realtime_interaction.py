@@ -47,7 +47,7 @@ def test_quit_ends_at_once_and_a_script_plays_the_video_out(
         return typed
 
     monkeypatch.setattr(builtins, "input", read_line)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
     with (
         opened(engine, clock=SessionClock()) as conversation,
         Player(lasting(60 if plays_on else 1), conversation.clock, lambda time_s, rgb: True) as player,

@@ -351,6 +351,12 @@ def test_damaged_lines_name_file_and_line(
     assert "\n" not in str(raised.value)
 
 
+def test_a_transcript_that_may_not_be_opened_is_not_blamed_for_its_letters(tmp_path: Path) -> None:
+    (tmp_path / "a.align").mkdir()
+    with pytest.raises(UserError, match=r"a\.align cannot be read \(Is a directory\); mend its rights"):
+        read_align(tmp_path / "a.align")
+
+
 def test_silence_is_no_word(tmp_path: Path) -> None:
     (text,) = read_align(save(tmp_path / "a.align", "0 25000 sil\n25000 50000 bin\n50000 60000 sp\n"))
     assert words_of(text) == [("bin", 1.0, 2.0)]
