@@ -86,5 +86,6 @@ def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator
     if top_p < 1:
         ordered, places = weights.sort(descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
+        beyond[0] = False  # a top_p too small for the weights' precision would leave nothing
         weights = weights.index_fill(0, places[beyond], 0.0)
     return int(torch.multinomial(weights, 1, generator=generator))

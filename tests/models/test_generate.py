@@ -136,3 +136,7 @@ def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
 def test_predictions_that_are_no_numbers_give_no_token(temperature: float) -> None:
     with pytest.raises(FloatingPointError, match="NaN"):
         pick_token(torch.tensor([0.2, float("nan"), 0.3]), temperature, None)
+
+
+def test_the_smallest_top_p_takes_the_likeliest() -> None:
+    assert pick_token(torch.tensor([0.2, 0.5, 0.3]).log(), 1.0, None, top_p=1e-150) == 1
