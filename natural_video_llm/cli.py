@@ -19,7 +19,7 @@ from natural_video_llm.cli_pretrain import PRETRAIN_VERBS
 from natural_video_llm.cli_serve import SERVE_VERBS
 from natural_video_llm.cli_sessions import SESSION_VERBS
 from natural_video_llm.console import bar, console, emit, is_main_process, working
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, need_between
 from natural_video_llm.preprocessing.options import DEFAULT_ENCODER, DEFAULT_EXECUTION, Execution, ExtractOptions
 from natural_video_llm.sessions.layouts import Layout
 from natural_video_llm.stop_signals import on_stop_signals
@@ -92,17 +92,24 @@ def import_(
         json: progress as JSON lines.
     """
     from natural_video_llm.sessions.importers import detect_layout, import_folder
+    from natural_video_llm.sessions.importers.takes import BrokenClipsError
 
     chosen = layout or detect_layout(folder)
     if not json:
         found = "" if layout else " (found by its files; --layout says otherwise)"
         console.print(f"{folder}: {chosen}{found}", markup=False, highlight=False, soft_wrap=True)
+    broken: BrokenClipsError | None = None
     with bar(chosen, json) as progress:
-        report = import_folder(folder, out, chosen, person, progress.update)
+        try:
+            report = import_folder(folder, out, chosen, person, progress.update)
+        except BrokenClipsError as error:
+            broken, report = error, error.report
     if json:
         emit(layout=chosen, **asdict(report))
     else:
         console.print("\n".join(report.lines()), markup=False, highlight=False, soft_wrap=True)
+    if broken is not None:
+        raise broken
 
 
 def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> None:
@@ -112,6 +119,8 @@ def extract(options: OmitArgPrefixes[ExtractOptions], json: bool = False) -> Non
         options: of what, with which encoder, how.
         json: progress as JSON lines.
     """
+    if options.workers is not None:
+        need_between("--workers", options.workers, 1, 256)
     if not options.watch:
         _extract(options, json)
         return
@@ -173,6 +182,7 @@ def align(
     from natural_video_llm.preprocessing.encoders import parse_encoder
     from natural_video_llm.sessions.folder import find_sessions
 
+    need_between("--window-s", window_s, 0.1, 3600)
     found = find_sessions(sessions)
     tokenizer = load_tokenizer(llm)
     with bar("sessions", json) as progress:
@@ -260,7 +270,8 @@ def chat(
     Args:
         run: a run folder; "starter" is the adapter that comes with the package, trained on sample speakers alone.
         camera: number of the camera.
-        video: a file in the camera's place, played at its own speed.
+        video: a file in the camera's place, played at its own speed; after the last --say, or the end of a piped
+            input, it is played to its end, while `quit` ends at once.
         say: a message to send in place of the keyboard; give it again for the next one.
         temperature: 0 always takes the likeliest word.
         seed: of the sampling.
@@ -270,6 +281,8 @@ def chat(
     from natural_video_llm.inference.conversation import Sampling
     from natural_video_llm.inference.realtime_interaction import talk
 
+    need_between("--temperature", temperature, 0, 2)
+    need_between("--seed", seed, 0, 2**63 - 1)
     source = video if video is not None else camera
     talk(run, source, say, Sampling(temperature, seed=seed), execution, weights)
 
@@ -347,6 +360,12 @@ def main() -> None:
         raise SystemExit(1) from None
     except BrokenPipeError:  # `… | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:  # a file that nobody may read, a full disk: whatever no stage has a better line for
+        if error.filename is None or error.strerror is None:
+            raise
+        if is_main_process():
+            print(f"nvllm: {error.filename}: {error.strerror}; mend that, then run again", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         if is_main_process():

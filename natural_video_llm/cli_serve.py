@@ -7,7 +7,7 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes, Positional
 
 from natural_video_llm.assets import STARTER
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import need_between
 from natural_video_llm.preprocessing.options import DEFAULT_EXECUTION, Execution
 
 
@@ -48,9 +48,13 @@ def serve(
     from natural_video_llm.inference.serving.guard import is_local
     from natural_video_llm.inference.serving.limits import Limits
     from natural_video_llm.inference.training_jobs import RECIPE
+    from natural_video_llm.training.config_file import arguments_of
 
-    if recipe is not None and not recipe.is_file():
-        raise UserError(f"--recipe {recipe}: no such file; write one as for nvllm train --config, or leave it out")
+    if recipe is not None:
+        arguments_of(recipe)
+    need_between("--sessions", sessions, 1, 10_000)
+    need_between("--session-minutes", session_minutes, 0.1, 1_000_000)
+    need_between("--replicas", replicas, 1, 1000)
     service = server.Service(
         run=run,
         token=server.choose_token(host, token),

@@ -28,14 +28,14 @@ def list_(sessions: Positional[Path], json: bool = False) -> None:
             emit(**asdict(summary))
         return
     table = Table()
-    for column in ("session", "person", "minutes", "words", "face seen", "consent"):
+    for column in ("session", "person", "m:ss", "words", "face seen", "consent"):
         table.add_column(column, overflow="fold")  # an id that is cut short names nothing
     for summary in summaries:
         share = "no latents" if summary.face_share is None else f"{summary.face_share:.1%}"
         consent = "yes" if summary.consent else "no"
-        table.add_row(
-            *(summary.session_id, summary.person or "", f"{summary.minutes:.1f}", str(summary.words), share, consent)
-        )
+        minutes, seconds = divmod(round(60 * summary.minutes), 60)
+        length = f"{minutes}:{seconds:02d}"
+        table.add_row(summary.session_id, summary.person or "", length, str(summary.words), share, consent)
     console.print(table)
 
 
@@ -82,6 +82,7 @@ def export(
     """
     from natural_video_llm.sessions.exchange import export_parquet
     from natural_video_llm.sessions.folder import session_folders
+    from natural_video_llm.sessions.summary import people
 
     encoders: list[str] | None = None if latents is None else []
     if latents:
@@ -98,7 +99,7 @@ def export(
         emit(**counts)
         return
     frames = "".join(f", {count} latents of {name}" for name, count in counts["latents"].items())
-    said = f"{counts['sessions']} sessions of {counts['people']} people, {counts['utterances']} utterances{frames}"
+    said = f"{counts['sessions']} sessions of {people(counts['people'])}, {counts['utterances']} utterances{frames}"
     console.print(f"{said}: {out}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -132,6 +133,8 @@ def delete(session: Positional[Path], yes: bool = False, runs: Path | None = Non
     from natural_video_llm.sessions.deletion import delete_session, runs_trained_on, session_id_of
 
     session_id = session_id_of(session)
+    if runs is not None and not runs.is_dir():
+        raise UserError(f"--runs {runs} is no folder; give the folder that holds the runs, nothing is deleted yet")
     if not yes:
         question = f"Delete {session.resolve()} with its video, text, latents and aligned data?"
         if plain_yes(console, question) is None:

@@ -9,6 +9,12 @@ class UserError(Exception):
     """
 
 
+def need_between(name: str, value: float, low: float, high: float) -> None:
+    """Raise `UserError` where `value` does not lie between `low` and `high`; what is no number (NaN) does not."""
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}, but must lie between {low} and {high}")
+
+
 def first_line(error: BaseException) -> str:
     """What a library says, short enough for one line of ours."""
     return (str(error).strip().splitlines() or ["no reason given"])[0][:200]

@@ -26,7 +26,8 @@ from natural_video_llm.capture.sample_plan import (
     plan_people,
     plan_turns,
 )
-from natural_video_llm.errors import UserError
+from natural_video_llm.errors import UserError, need_between
+from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.candidates import FILE_NAME, read_candidates, write_candidates
 from natural_video_llm.sessions.events import (
     Event,
@@ -79,7 +80,7 @@ def write_sample_sessions(
         UserError: a value is out of range, `out` cannot be written, or holds sessions made with other values.
     """
     corpus = load_corpus()
-    _check(people, held_out_people, held_out_messages, turns, rate_hz, workers, len(corpus))
+    _check(people, held_out_people, held_out_messages, turns, rate_hz, seed, workers, len(corpus))
     plan_seed, candidates_seed, people_seed = np.random.SeedSequence(seed).spawn(3)
     plans = plan_people(corpus, np.random.default_rng(plan_seed), people, held_out_people, held_out_messages, turns)
     jobs = [_Job(out, plan, entropy, rate_hz) for plan, entropy in zip(plans, people_seed.spawn(people), strict=True)]
@@ -191,7 +192,18 @@ def motion_over_session(
 
 
 def _render(job: _Job, portrait: Portrait) -> None:
-    """Write one session beside its place and move it there."""
+    """Write one session beside its place and move it there.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    try:
+        _write_session(job, portrait)
+    except OSError as error:
+        raise write_error(job.folder, error) from error
+
+
+def _write_session(job: _Job, portrait: Portrait) -> None:
     cv2.setNumThreads(1)
     beside = job.out / f".{job.plan.name}.partial"
     for folder in (beside, job.folder):
@@ -213,9 +225,13 @@ def _render(job: _Job, portrait: Portrait) -> None:
 
 def _write_segment(path: Path, frames: Iterator[np.ndarray], times_s: np.ndarray, rate_hz: float) -> None:
     writer = SegmentWriter(path, WIDTH_PX, HEIGHT_PX, max(1, round(rate_hz)))
-    for time_s in times_s:
-        writer.write(next(frames), float(time_s))
-    writer.close()
+    try:
+        for time_s in times_s:
+            writer.write(next(frames), float(time_s))
+        writer.close()
+    except OSError:
+        writer.abandon()
+        raise
 
 
 def _run(jobs: Sequence[_Job], portrait: Portrait, workers: int) -> Iterator[None]:
@@ -243,6 +259,7 @@ def _check(
     held_out_messages: int,
     turns: int,
     rate_hz: float,
+    seed: int,
     workers: int,
     messages: int,
 ) -> None:
@@ -252,7 +269,7 @@ def _check(
         ("held_out_messages", held_out_messages, 1 if held_out_people else 0, messages - 1),
         ("turns", turns, 1, messages - held_out_messages),
         ("rate_hz", rate_hz, 5, 60),
+        ("seed", seed, 0, 2**63 - 1),
         ("workers", workers, 1, 256),
     ):
-        if not low <= value <= high:
-            raise UserError(f"{name} is {value}, but must lie between {low} and {high}")
+        need_between(name, value, low, high)

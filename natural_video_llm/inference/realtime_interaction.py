@@ -14,6 +14,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 from rich.markup import escape
 
+from natural_video_llm.errors import UserError
 from natural_video_llm.inference.conversation import Conversation, Sampling
 from natural_video_llm.inference.engine import Engine
 from natural_video_llm.inference.sources import Player, camera_frames, file_frames
@@ -31,8 +32,8 @@ def talk(
 ) -> None:
     """Talk until `quit`, end of input, or the last of the messages in `say`.
 
-    A file is played to its end, also where the messages are over before. An encoder that cannot keep up is told of
-    beforehand.
+    After those in `say`, and after those of a pipe, a file is played to its end. An encoder that cannot keep up is told
+    of beforehand.
 
     Raises:
         UserError: no such run, camera or file.
@@ -56,8 +57,12 @@ def _converse(conversation: Conversation, player: Player, say: Sequence[str], pl
     _wait(conversation, player, lambda status: status.frames > 0)
     with _FaceReporter(conversation):
         for message in _messages(say, conversation, player):
+            if message is None:
+                return
             player.running()
             _answer(conversation, message)
+        if play_out and player.running():
+            console.print("[dim]the video is played to its end; Ctrl-C ends it now[/dim]")
         while play_out and player.running():
             time.sleep(0.1)
 
@@ -76,6 +81,8 @@ def _answer(conversation: Conversation, message: str) -> None:
             with closing(conversation.reply(message)) as pieces:
                 for piece in pieces:
                     console.print(escape(piece.text), end="")
+        except FloatingPointError as error:
+            raise UserError(f"{error}: its weights are damaged; train or download the run again") from error
         except KeyboardInterrupt:
             console.print(" [dim](interrupted)[/dim]", end="")
         console.print()
@@ -85,7 +92,8 @@ def _answer(conversation: Conversation, message: str) -> None:
     console.print(f"[dim]{seen}; the face moved this reply by {moved_bits:.3f} bits a token[/dim]")
 
 
-def _messages(say: Sequence[str], conversation: Conversation, player: Player) -> Iterator[str]:
+def _messages(say: Sequence[str], conversation: Conversation, player: Player) -> Iterator[str | None]:
+    """The messages; None where a person wants to leave at once."""
     if say:
         for message in say:
             # A scripted message comes when somebody is there to say it, or after a while all the same.
@@ -93,13 +101,17 @@ def _messages(say: Sequence[str], conversation: Conversation, player: Player) ->
             console.print(f"[bold]you:[/bold] {escape(message)}")
             yield message
         return
-    read_line = _keyboard(conversation) if sys.stdin.isatty() else input
+    at_a_terminal = sys.stdin.isatty()
+    read_line = _keyboard(conversation) if at_a_terminal else input
     while True:
         try:
             message = read_line().strip()
         except EOFError:
+            if at_a_terminal:
+                yield None
             return
         if message.lower() == "quit":
+            yield None
             return
         if message:
             yield message

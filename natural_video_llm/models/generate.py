@@ -78,13 +78,14 @@ def pick_token(log_probs: Tensor, temperature: float, generator: torch.Generator
     Raises:
         FloatingPointError: nothing can be drawn, since the predictions are not numbers.
     """
-    if temperature < _COLD:
-        return int(log_probs.argmax())
     if log_probs.isnan().any():
         raise FloatingPointError("the model's predictions are not numbers (NaN)")
+    if temperature < _COLD:
+        return int(log_probs.argmax())
     weights = (log_probs / temperature).softmax(-1)
     if top_p < 1:
         ordered, places = weights.sort(descending=True)
         beyond = ordered.cumsum(-1) - ordered >= top_p
+        beyond[0] = False  # a top_p too small for the weights' precision would leave nothing
         weights = weights.index_fill(0, places[beyond], 0.0)
     return int(torch.multinomial(weights, 1, generator=generator))

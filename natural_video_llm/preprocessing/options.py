@@ -1,9 +1,12 @@
 """Options about encoders, apart from the code that needs libraries, so that --help answers at once."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tyro.conf import Positional
+
+from natural_video_llm.errors import UserError
 
 DEFAULT_ENCODER = "face-geometry"
 
@@ -24,6 +27,21 @@ class Execution:
 
 
 DEFAULT_EXECUTION = Execution()
+
+_PRECISIONS = ("float32", "bfloat16", "float16")
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
+
+
+def check_precision(dtype: str) -> None:
+    if dtype not in _PRECISIONS:
+        raise UserError(f"unknown precision {dtype!r}: choose one of {', '.join(_PRECISIONS)}")
+
+
+def check_names(execution: Execution) -> None:
+    """Raise `UserError` for a precision or device that no machine has, where no net is there to find it out."""
+    check_precision(execution.dtype)
+    if execution.device is not None and not _DEVICE.fullmatch(execution.device):
+        raise UserError(f"unknown device {execution.device!r}: choose cpu, cuda or cuda:1, or leave --device out")
 
 
 @dataclass(frozen=True)

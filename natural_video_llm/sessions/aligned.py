@@ -1,10 +1,12 @@
 """`aligned_data.jsonl`: one utterance a line, each token with its time and the latents that it may see."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.sessions.append_log import write_error
 
 
 class AlignedUtterance(BaseModel):
@@ -38,10 +40,19 @@ class AlignedUtterance(BaseModel):
 
 
 def write_aligned(path: Path, utterances: list[AlignedUtterance]) -> None:
-    """Write the whole file beside its place and rename it."""
+    """Write the whole file beside its place and rename it.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; nothing is left of it then.
+    """
     beside = path.with_name(f".{path.name}")
-    beside.write_text("".join(u.model_dump_json() + "\n" for u in utterances), encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text("".join(u.model_dump_json() + "\n" for u in utterances), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise write_error(path, error) from error
 
 
 def read_aligned(path: Path) -> list[AlignedUtterance]:

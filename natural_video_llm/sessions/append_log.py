@@ -91,5 +91,5 @@ class AppendLog:
 def write_error(path: Path, error: OSError) -> UserError:
     """The one clear line for a write that failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return UserError(f"{path}: disk full; free space, then start again: the session goes on where it stopped")
+        return UserError(f"{path}: disk full; free space, then start again: it goes on where it stopped")
     return UserError(f"{path} cannot be written ({error.strerror or error}); choose a folder that is yours")

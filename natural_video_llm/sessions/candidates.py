@@ -5,12 +5,14 @@ Only evaluation reads them; which motion was played is written nowhere.
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.sessions.append_log import write_error
 
 FILE_NAME = "candidates.jsonl"
 
@@ -62,10 +64,19 @@ def read_candidates(path: Path) -> dict[str, Candidates]:
 
 
 def write_candidates(path: Path, entries: Sequence[Candidates]) -> None:
-    """Write `entries`, one a line, whole or not at all."""
+    """Write `entries`, one a line, whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
     beside = path.with_name(f".{path.name}.partial")
-    beside.write_text("".join(entry.model_dump_json() + "\n" for entry in entries), encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text("".join(entry.model_dump_json() + "\n" for entry in entries), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise write_error(path, error) from error
 
 
 def _repeated(items: list[str]) -> list[str]:

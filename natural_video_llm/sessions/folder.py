@@ -191,7 +191,10 @@ def session_folders(path: Path) -> list[Path]:
         return [path]
     found = [log.parent for log in sorted(path.glob("*/session.jsonl")) if not log.parent.name.startswith(".")]
     if not found:
-        raise UserError(f"{path}: no session here (a session folder holds session.jsonl); make one: nvllm sample OUT")
+        raise UserError(
+            f"{path}: no session here (a session folder holds session.jsonl); make some: nvllm import CLIPS OUT, "
+            "or without clips: nvllm sample OUT"
+        )
     return found
 
 

@@ -85,7 +85,7 @@ def load_session_latents(session: Session, encoder: str) -> Latents:
     Raises:
         UserError: a finished segment has no latents yet, or they come from different weights.
     """
-    return _joined(session, encoder, latents_file, f"nvllm extract {session.path}")
+    return _joined(session, encoder, latents_file, f"nvllm extract {session.path} --encoder {encoder}")
 
 
 def load_background_latents(session: Session, encoder: str) -> Latents:

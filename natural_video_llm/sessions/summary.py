@@ -42,6 +42,10 @@ def summarise(session: Session) -> Summary:
     )
 
 
+def people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
+
+
 def _replies(session: Session) -> int:
     """Utterances of somebody else right after one of the filmed person: what can be learned from (training.dataset)."""
     filmed = [text.speaker == session.start.filmed_speaker for text in session.texts if text.text.strip()]

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -104,9 +105,7 @@ def read_frames(path: Path, from_s: float = 0.0) -> Iterator[tuple[float, np.nda
         UserError: the file is missing or holds no video.
     """
     with _open(path) as container:
-        if not container.streams.video:
-            raise UserError(f"{path}: the file holds no video stream")
-        stream = container.streams.video[0]
+        stream = _video_stream(path, container)
         # Frame threads would hold frames back and cost memory for small pictures.
         stream.thread_type = "SLICE"
         try:
@@ -117,6 +116,29 @@ def read_frames(path: Path, from_s: float = 0.0) -> Iterator[tuple[float, np.nda
                     yield float(frame.time), upright(frame)
         except av.FFmpegError:
             return
+
+
+def video_length_s(path: Path) -> float:
+    """Seconds from the first frame to the end of the last one that the file holds, without decoding them.
+
+    Raises:
+        UserError: the file is missing or holds no video.
+    """
+    with _open(path) as container:
+        stream = _video_stream(path, container)
+        first_s, end_s = math.inf, 0.0
+        with suppress(av.FFmpegError):
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    first_s = min(first_s, float(packet.pts * packet.time_base))
+                    end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, end_s - first_s)
+
+
+def _video_stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
+    if not container.streams.video:
+        raise UserError(f"{path}: the file holds no video stream; record or copy it again")
+    return container.streams.video[0]
 
 
 def _open(path: Path) -> av.container.InputContainer:

@@ -24,7 +24,7 @@ def with_config(arguments: Sequence[str]) -> list[str]:
     path = _config_of(arguments)
     if path is None:
         return list(arguments)
-    return [*_arguments(path), *arguments]
+    return [*arguments_of(path), *arguments]
 
 
 def _config_of(arguments: Sequence[str]) -> Path | None:
@@ -36,7 +36,12 @@ def _config_of(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _arguments(path: Path) -> list[str]:
+def arguments_of(path: Path) -> list[str]:
+    """The arguments of `nvllm train` that a recipe stands for.
+
+    Raises:
+        UserError: as `with_config`.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

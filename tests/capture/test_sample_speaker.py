@@ -1,6 +1,7 @@
 """Sample sessions: real nets read the motion back, and nothing but the picture knows which one was played."""
 
 import json
+import resource
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_other_values_are_not_mixed_into_a_folder(sample: Path, face_task_file: 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"people": 0}, {"held_out_people": 4}, {"held_out_messages": 0}, {"turns": 197}, {"rate_hz": 0.0}],
+    [{"people": 0}, {"held_out_people": 4}, {"held_out_messages": 0}, {"turns": 197}, {"rate_hz": 0.0}, {"seed": -1}],
 )
 def test_values_out_of_range_are_refused(wrong: dict[str, Any], face_task_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -278,3 +279,19 @@ def test_damaged_candidates_are_reported_with_their_line(sample: Path, tmp_path:
     path.write_text(json.dumps(entry) + "\n")
     with pytest.raises(UserError, match="line 1 repeats"):
         read_candidates(path)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_is_one_clear_error(workers: int, tmp_path: Path, face_task_file: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(done: int, total: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+    try:
+        with pytest.raises(UserError, match=r"person_00\d: disk full; free space") as raised:
+            write_sample_sessions(tmp_path, face_task_file, **{**SMALL, "workers": workers}, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.glob("person_*"))

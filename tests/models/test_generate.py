@@ -130,3 +130,13 @@ def test_it_looks_once_a_token_and_only_when_asked() -> None:
 @pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e-5])
 def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
     assert pick_token(torch.tensor([0.2, 0.5, 0.3]).log(), temperature, None) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_predictions_that_are_no_numbers_give_no_token(temperature: float) -> None:
+    with pytest.raises(FloatingPointError, match="NaN"):
+        pick_token(torch.tensor([0.2, float("nan"), 0.3]), temperature, None)
+
+
+def test_the_smallest_top_p_takes_the_likeliest() -> None:
+    assert pick_token(torch.tensor([0.2, 0.5, 0.3]).log(), 1.0, None, top_p=1e-150) == 1

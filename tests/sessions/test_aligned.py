@@ -1,5 +1,6 @@
 """Aligned data on disk."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,17 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: bytes) -> None:
 def test_a_missing_file_tells_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nvllm align"):
         read_aligned(tmp_path / "a.jsonl")
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "aligned_data.jsonl"
+    write_aligned(path, [make()])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"aligned_data\.jsonl: disk full"):
+            write_aligned(path, [make()] * 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_aligned(path) == [make()]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]

@@ -98,7 +98,7 @@ def test_a_session_is_its_segments_in_order(session: Session) -> None:
 
 def test_a_missing_segment_is_named(session: Session) -> None:
     save_latents(latents_file(session, "face-geometry", "video/000000.mp4"), make())
-    with pytest.raises(UserError, match=r"000001\.safetensors is missing.*nvllm extract"):
+    with pytest.raises(UserError, match=r"000001\.safetensors is missing.*nvllm extract .* --encoder face-geometry"):
         load_session_latents(session, "face-geometry")
 
 

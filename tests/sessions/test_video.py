@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.video import SegmentWriter, read_frames
+from natural_video_llm.sessions.video import SegmentWriter, read_frames, video_length_s
 
 WIDTH_PX, HEIGHT_PX = 64, 48
 
@@ -147,3 +147,16 @@ def test_a_picture_that_a_phone_marked_as_turned_comes_upright(tmp_path: Path) -
     assert seen.shape == (WIDTH_PX, HEIGHT_PX, 3)
     assert seen[4, -4].min() > 200  # now top right
     assert seen[4, 4].max() < 50
+
+
+def test_the_length_is_that_of_the_frames_also_of_a_file_that_breaks_off(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path / "a.mp4", 64, 48, 10)
+    for number in range(30):
+        writer.write(np.full((48, 64, 3), number, np.uint8), 5 + number / 10)
+    writer.close()
+    assert video_length_s(tmp_path / "a.mp4") == pytest.approx(3, abs=0.11)
+    whole = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(whole[: whole.rindex(b"moof") - 4])
+    frames = len(list(read_frames(tmp_path / "a.mp4")))
+    assert 0 < frames < 30
+    assert video_length_s(tmp_path / "a.mp4") == pytest.approx(frames / 10, abs=0.11)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from natural_video_llm.inference.serving.messages import MOST_OUTPUT_TOKENS, OutputTokens, Seed, Temperature
 
@@ -70,6 +70,19 @@ class ChatMessage(BaseModel):
         return [] if isinstance(self.content, str) else [p for p in self.content if not isinstance(p, TextPart)]
 
 
+_OF_A_PERSON = {
+    "type": "object",
+    "properties": {"role": {"enum": ["system", "developer", "user"]}},
+    "required": ["role"],
+}
+
+
+def _with_a_person(messages: list[ChatMessage]) -> list[ChatMessage]:
+    if all(message.role == "assistant" for message in messages):
+        raise ValueError("the assistant's own messages alone cannot be answered; send one of the user's")
+    return messages
+
+
 class StreamOptions(BaseModel):
     include_usage: bool = False
 
@@ -78,7 +91,11 @@ class ChatRequest(BaseModel):
     """Fields of OpenAI's that are not here are ignored."""
 
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=500)]
+    messages: Annotated[
+        list[ChatMessage],
+        Field(min_length=1, max_length=500, json_schema_extra={"contains": _OF_A_PERSON}),
+        AfterValidator(_with_a_person),
+    ]
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: Temperature | None = None

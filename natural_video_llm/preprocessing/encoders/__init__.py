@@ -8,7 +8,7 @@ import numpy as np
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.preprocessing.encoders.spec import EncoderSpec
-from natural_video_llm.preprocessing.options import Execution
+from natural_video_llm.preprocessing.options import Execution, check_names
 from natural_video_llm.sessions.latents import Latents
 
 # (capture time in seconds, rgb [H, W, 3] uint8)
@@ -103,6 +103,7 @@ class _Kind:
 def _face_geometry(spec: EncoderSpec, execution: Execution) -> Encoder:
     from natural_video_llm.preprocessing.encoders.face_geometry import FaceGeometryEncoder
 
+    check_names(execution)  # it is the same on all machines, so nothing else reads them
     return FaceGeometryEncoder(spec)
 
 

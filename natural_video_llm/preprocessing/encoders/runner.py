@@ -8,12 +8,10 @@ from torch import nn
 
 from natural_video_llm.device import pick_device
 from natural_video_llm.errors import UserError, first_line
-from natural_video_llm.preprocessing.options import Execution
+from natural_video_llm.preprocessing.options import Execution, check_precision
 
 # float32 [n, …] → float32 [n, size]
 Runner = Callable[[np.ndarray], np.ndarray]
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def make_runner(module: nn.Module, execution: Execution, key: str) -> Runner:
@@ -51,9 +49,8 @@ def checked_finite(latents: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _device_and_dtype(execution: Execution) -> tuple[torch.device, torch.dtype]:
-    if execution.dtype not in _DTYPES:
-        raise UserError(f"unknown precision {execution.dtype!r}: choose one of {', '.join(_DTYPES)}")
-    dtype = _DTYPES[execution.dtype]
+    check_precision(execution.dtype)
+    dtype: torch.dtype = getattr(torch, execution.dtype)
     try:
         device = torch.device(execution.device) if execution.device else pick_device()
         unit = torch.ones(8, 8, device=device, dtype=dtype)

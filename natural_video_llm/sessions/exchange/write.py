@@ -30,7 +30,7 @@ from natural_video_llm.sessions.exchange.layout import (
 from natural_video_llm.sessions.exchange.pseudonyms import Names, Pseudonyms
 from natural_video_llm.sessions.folder import Session, encoder_folder, event_line, read_start
 from natural_video_llm.sessions.latents import Latents, latents_file, load_latents
-from natural_video_llm.sessions.summary import encoders_of, length_s
+from natural_video_llm.sessions.summary import encoders_of, length_s, people
 
 _SHARD_BYTES = 500_000_000
 _UNITS = {"time": "seconds since session start, on the monotonic clock", "length_s": "seconds"}
@@ -255,7 +255,7 @@ def _card(info: dict) -> str:
     counts = info["counts"]
     return (
         f"---\nconfigs:\n{configurations}---\n\n# Conversations with the face that goes with them\n\n"
-        f"{counts['sessions']} sessions of {counts['people']} people, {counts['hours']:.2f} hours, "
+        f"{counts['sessions']} sessions of {people(counts['people'])}, {counts['hours']:.2f} hours, "
         f"{counts['utterances']} utterances.\n"
         "Written by `nvllm sessions export`; `nvllm sessions import` makes session folders of it again.\n"
         f"{_bullets(info)}\nThe consents that it stands on, the units and every column are in `meta/info.json`.\n"

@@ -26,7 +26,7 @@ from natural_video_llm.sessions.events import (
     VideoSegmentEnd,
     VideoSegmentStart,
 )
-from natural_video_llm.sessions.folder import SessionWriter, check_session_id
+from natural_video_llm.sessions.folder import Session, SessionWriter, check_session_id, read_start
 from natural_video_llm.sessions.video import SegmentWriter, read_frames
 
 _SEGMENT_S = 10.0
@@ -37,13 +37,17 @@ _SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "dev": "test",
 
 @dataclass
 class Report:
-    """Counts of an import; whatever is left out is told on stderr at once, with its place and the reason."""
+    """Counts of an import; whatever is left out is told on stderr at once, with its place and the reason.
+
+    `broken` are the lines, told at the end, of a person's own clips that are left out until they are mended.
+    """
 
     imported: int = 0
     kept: int = 0
     utterances: int = 0
     timed_words: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
 
     def skip(self, where: object, reason: str) -> None:
         self.skipped[reason] += 1
@@ -59,7 +63,16 @@ class Report:
         """The counts for people, one a line."""
         there = f", {self.kept} there already" if self.kept else ""
         done = f"{self.imported} sessions{there}: {self.utterances} utterances, {self.timed_words} timed words"
-        return [done, *(f"skipped {count}: {reason}" for reason, count in self.skipped.most_common())]
+        skipped = [f"skipped {count}: {reason}" for reason, count in self.skipped.most_common()]
+        return [done, *skipped, *[f"skipped {len(self.broken)}: broken"] * bool(self.broken)]
+
+
+class BrokenClipsError(UserError):
+    """Some clips are broken, one line each; all others are imported, as the report says."""
+
+    def __init__(self, report: Report):
+        self.report = report
+        super().__init__("\n".join(report.broken))
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,8 @@ class Take:
     """One session to be: who is filmed in it, and how to read it.
 
     `read` gives None, and tells the report why, where there is nothing to make a session of. `source_split` is the
-    part of the data set that it belongs to (train, dev, valid, test). One broken video of a large data set is left
-    out; of a person's own clips it is an error.
+    part of the data set that it belongs to (train, dev, valid, test). A data set names its sessions once and for all;
+    `own_clip` is a person's own file, whose name says little.
     """
 
     session_id: str
@@ -91,7 +104,7 @@ class Take:
     consent: str
     read: Callable[[Report], AbstractContextManager[Material | None]]
     source_split: str | None = None
-    may_be_broken: bool = True
+    own_clip: bool = False
 
 
 class BrokenVideoError(UserError):
@@ -102,7 +115,7 @@ def import_takes(takes: Sequence[Take], out: Path, progress: Callable[[int, int]
     """One session folder in `out` for each take; those that are there already are kept as they are.
 
     Raises:
-        UserError: a video cannot be read, or the disk is full.
+        UserError: another session of that name is there already, or the disk is full.
     """
     splits = _splits(takes)
     for take in takes:
@@ -110,6 +123,7 @@ def import_takes(takes: Sequence[Take], out: Path, progress: Callable[[int, int]
     for done, (take, split) in enumerate(zip(takes, splits, strict=True), start=1):
         target = out / take.session_id
         if (target / "session.jsonl").exists():
+            _need_same(take, target, report)
             report.kept += 1
         else:
             _import_take(take, split, target, report)
@@ -122,12 +136,32 @@ def _import_take(take: Take, split: Literal["train", "test"] | None, target: Pat
             return
         try:
             _write_session(target, _start(take, split), material)
-        except BrokenVideoError:
-            if not take.may_be_broken:
-                raise
-            report.skip(material.clips[0].video, "the video cannot be read")
+        except BrokenVideoError as error:
+            if take.own_clip:
+                report.broken.append(str(error))
+            else:
+                report.skip(material.clips[0].video, "the video cannot be read")
         else:
             report.add(material.texts)
+
+
+def _need_same(take: Take, target: Path, report: Report) -> None:
+    """Raise UserError where the session that is there was not made of this take."""
+    there = read_start(target)
+    if there.person != take.person:
+        raise UserError(f"{target} is there already and films {there.person}, not {take.person}; choose another OUT")
+    if there.consent != take.consent:
+        raise UserError(f"{target} is there already and comes from elsewhere; choose another OUT")
+    if not take.own_clip:
+        return
+    with take.read(report) as material:
+        if material is not None and _in_order(material.texts) != _in_order(Session(target).texts):
+            clip = material.clips[0].video
+            raise UserError(f"{target} is there already with other words than {clip}; choose another OUT, or rename it")
+
+
+def _in_order(texts: Sequence[Text]) -> list[Text]:
+    return sorted(texts, key=lambda text: (text.t_start, text.t_end, text.text))
 
 
 def _splits(takes: Sequence[Take]) -> list[Literal["train", "test"] | None]:
@@ -169,7 +203,7 @@ def _write_session(target: Path, start: SessionStart, material: Material) -> Non
             for event in _copy_clips(material.clips, beside):
                 writer.append(event)
                 end_s = event.t
-            for text in sorted(material.texts, key=lambda text: (text.t_start, text.t_end)):
+            for text in _in_order(material.texts):
                 writer.append(text)
             writer.append(SessionEnd(t=max([end_s, *(text.t_end for text in material.texts)])))
         beside.rename(target)

@@ -183,7 +183,9 @@ def _utterances(path: Path, groups: list[list[Word]]) -> list[Text]:
 def read_utf8(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); mend its rights or copy it again") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
 
 

@@ -94,6 +94,8 @@ def test_mistakes_are_answered_as_openai_does(sdk: openai.OpenAI) -> None:
         sdk.chat.completions.create(model="gpt-5", messages=HELLO)
     with pytest.raises(openai.BadRequestError, match="temperature"):
         sdk.chat.completions.create(model="tiny", messages=HELLO, temperature=9)
+    with pytest.raises(openai.BadRequestError, match="messages alone cannot be answered"):
+        sdk.chat.completions.create(model="tiny", messages=[{"role": "assistant", "content": "Hi!"}])
     for url in ("http://127.0.0.1:1/x.jpg", "file:///etc/passwd", data_url("image/png", b"nothing")):
         content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "Hi"}]
         with pytest.raises(openai.BadRequestError, match=r"addresses are not opened|no picture"):

@@ -1,5 +1,6 @@
 """Clips with word timings → sessions, from real clips and from small ones made here."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from small_data import make_clip, save, word, words_of
+from small_data import make_clip, save, told, word, words_of
 
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.events import SessionEnd, Text
 from natural_video_llm.sessions.folder import Session, find_sessions
 from natural_video_llm.sessions.importers import import_folder
+from natural_video_llm.sessions.importers.takes import BrokenClipsError
 from natural_video_llm.sessions.importers.transcripts import read_align, read_cues, read_word_json
 from natural_video_llm.sessions.video import read_frames
 
@@ -113,12 +115,79 @@ def test_an_interrupted_import_goes_on(clips: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "my_clip"]
 
 
+def test_clips_of_one_name_in_two_folders_are_not_lost_in_silence(clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(clips, out)
+    assert run(clips, out) == [(1, 1)]
+    with pytest.raises(UserError, match=r"out/a is there already and films somebody, not bob; choose another OUT"):
+        import_folder(clips, out, "clips", "bob", lambda done, total: None)
+    save(clips / "a.align", "5000 10000 goodbye\n")
+    with pytest.raises(UserError, match=r"out/a is there already with other words than .*a\.mp4"):
+        run(clips, out)
+
+
 def test_a_broken_video_is_told(clips: Path, tmp_path: Path) -> None:
     save(clips / "a.mp4", b"no video at all")
     with pytest.raises(UserError, match=r"a\.mp4: no readable video"):
         run(clips, tmp_path / "out")
     with pytest.raises(UserError, match="no session here"):
         find_sessions(tmp_path / "out")
+
+
+def test_broken_clips_do_not_stop_the_others(clips: Path, tmp_path: Path) -> None:
+    for name in ("b", "c", "d", "e", "f", "z"):
+        shutil.copy(clips / "a.mp4", clips / f"{name}.mp4")
+    save(clips / "b.align", "0 5000 hello\n5000 x there\n")
+    save(clips / "c.json", '{"words": [\n{]}')
+    save(clips / "d.srt", "1\n00:00:00,100 --> 00:00:00,200\nh\xef\n".encode("latin-1"))
+    save(clips / "e.vtt", "WEBVTT\n\n00:03.000 --> 00:02.000\nhi\n")
+    save(clips / "f.mp4", (clips / "a.mp4").read_bytes()[:300])
+    for name in ("f", "z"):
+        shutil.copy(clips / "a.align", clips / f"{name}.align")
+    with pytest.raises(BrokenClipsError) as raised:
+        run(clips, tmp_path / "out")
+    lines = str(raised.value).split("\n")
+    found = (
+        r"b\.align: line 2",
+        r"c\.json: line 2",
+        r"d\.srt .*UTF-8",
+        r"e\.vtt: line 3",
+        r"f\.mp4: the file holds no video",
+    )
+    assert len(lines) == len(found)
+    for what, line in zip(found, lines, strict=True):
+        assert re.search(what, line)
+    assert raised.value.report.lines() == ["2 sessions: 2 utterances, 4 timed words", "skipped 5: broken"]
+    assert [s.path.name for s in find_sessions(tmp_path / "out")] == ["a", "z"]
+
+
+def test_what_stands_alone_and_words_after_the_end_are_counted(clips: Path, tmp_path: Path) -> None:
+    make_clip(clips / "silent.mp4", frames=2)
+    save(clips / "lost.vtt", "WEBVTT\n")
+    shutil.copy(clips / "a.mp4", clips / "b.mp4")
+    save(clips / "b.srt", "1\n00:00:00,100 --> 00:00:01,600\nhi\n\n2\n00:00:01,800 --> 00:00:02,100\nlate\n")
+    shutil.copy(clips / "a.mp4", clips / "c.mp4")
+    save(clips / "c.align", "0 5000 sil\n")
+    report = import_folder(clips, tmp_path / "out", "clips", None, lambda done, total: None)
+    assert told(report) == {
+        "no transcript of the same name": 1,
+        "no video of the same name": 1,
+        "ends after the video": 1,
+        "no words": 1,
+    }
+    assert [text.text for text in Session(tmp_path / "out" / "b").texts] == ["hi"]
+    assert [s.path.name for s in find_sessions(tmp_path / "out")] == ["a", "b"]
+
+
+def test_a_folder_that_gives_nothing_is_told(clips: Path, tmp_path: Path) -> None:
+    save(clips / "a.align", "0 5000 sil\n")
+    with pytest.raises(UserError, match="no clip gave a session"):
+        run(clips, tmp_path / "out")
+
+
+def test_clips_in_folders_below_are_told(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"folders below it \(clips\).* nvllm import .*/clips .*/out --person clips"):
+        run(tmp_path, tmp_path / "out")
 
 
 def test_whisper_json_in_all_its_shapes(tmp_path: Path) -> None:
@@ -280,6 +349,12 @@ def test_damaged_lines_name_file_and_line(
     with pytest.raises(UserError, match=rf"{name}: line 3") as raised:
         read(save(tmp_path / name, content))
     assert "\n" not in str(raised.value)
+
+
+def test_a_transcript_that_may_not_be_opened_is_not_blamed_for_its_letters(tmp_path: Path) -> None:
+    (tmp_path / "a.align").mkdir()
+    with pytest.raises(UserError, match=r"a\.align cannot be read \(Is a directory\); mend its rights"):
+        read_align(tmp_path / "a.align")
 
 
 def test_silence_is_no_word(tmp_path: Path) -> None:
