@@ -187,7 +187,7 @@ def test_a_face_that_changes_midway_bends_the_reply_within_a_token(engine: Engin
             pieces = []
             for number, piece in enumerate(conversation.reply(MESSAGE)):
                 pieces.append(piece)
-                show(conversation, clock, seed=2 if change_at is not None and number >= change_at else 1, seconds=0.1)
+                show(conversation, clock, seed=2 if change_at is not None and number >= change_at else 1, seconds=0.5)
             return pieces
 
     same, changed = told(None), told(7)
