@@ -10,23 +10,27 @@ ROOT = Path(__file__).resolve().parents[1] / PACKAGE
 
 # What the modules of a folder may import of the house, beside their own folder.
 ALLOWED = {
-    "sessions": {"errors", "run_folder"},
+    "sessions": {"disk", "errors", "run_folder"},
     "models": set(),
-    "capture": {"sessions", "preprocessing.encoders", "assets", "errors", "console", "stop_signals", "workers"},
+    "capture": {
+        *("sessions", "preprocessing.encoders"),
+        *("assets", "console", "disk", "errors", "stop_signals", "workers"),
+    },
     "preprocessing": {"sessions", "assets", "errors", "console", "device", "ray_cluster", "tokenization", "workers"},
     "training": {
         *("sessions", "models", "preprocessing.encoders"),
-        *("assets", "checkpoint", "console", "device", "errors", "run_folder", "tokenization"),
+        *("assets", "checkpoint", "console", "device", "disk", "errors", "run_folder", "tokenization"),
     },
     "evaluation": {
         *("sessions", "models", "training", "preprocessing.encoders"),
-        *("assets", "checkpoint", "console", "device", "errors", "run_folder", "tokenization"),
+        *("assets", "checkpoint", "console", "device", "disk", "errors", "run_folder", "tokenization"),
     },
     "inference": {
         *("sessions", "models", "preprocessing.encoders", "preprocessing.options"),
         *("assets", "checkpoint", "console", "device", "errors", "ray_cluster", "run_folder"),
         *("stop_signals", "tokenization"),
     },
+    "disk": {"errors"},
     "errors": set(),
     "run_folder": set(),
     "console": set(),

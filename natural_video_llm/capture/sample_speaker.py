@@ -26,8 +26,8 @@ from natural_video_llm.capture.sample_plan import (
     plan_people,
     plan_turns,
 )
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError, need_between
-from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.candidates import FILE_NAME, read_candidates, write_candidates
 from natural_video_llm.sessions.events import (
     Event,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from natural_video_llm.sessions.append_log import write_error
+from natural_video_llm.disk import write_error
 
 _RATE_WINDOW_S = 5.0
 _RATE_TOLERANCE = 0.25

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from natural_video_llm.disk import check_writable, write_whole
 from natural_video_llm.evaluation.evidence_files import write_tables
 from natural_video_llm.evaluation.held_out import held_out_facts, held_out_sessions
 from natural_video_llm.evaluation.replies import DEFAULT_REPLIES, ReplyOptions, ReplyUnderFace
@@ -25,7 +26,6 @@ from natural_video_llm.evaluation.token_gains import timelines, write_gains
 from natural_video_llm.run_folder import EVAL_FILE, JUDGE_FILE, run_parts
 from natural_video_llm.training.model_card import write_card
 from natural_video_llm.training.number_ranges import check_numbers
-from natural_video_llm.training.run_files import check_writable, write_whole
 
 
 def evaluate(

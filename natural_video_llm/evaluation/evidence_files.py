@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from natural_video_llm.training.run_files import write_whole
+from natural_video_llm.disk import write_whole
 
 CSV_FILE, LATEX_FILE = "evidence.csv", "evidence.tex"
 _COLUMNS = ("bits_per_token", "true_saves_per_word")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from natural_video_llm.assets import face_landmarker_file
+from natural_video_llm.disk import write_whole
 from natural_video_llm.errors import UserError
 from natural_video_llm.evaluation.judging.answers import Asker, Price
 from natural_video_llm.evaluation.judging.clients import Judge
@@ -28,7 +29,6 @@ from natural_video_llm.evaluation.statistics import json_ready, mean_estimate
 from natural_video_llm.preprocessing.encoders.face_landmarks import FaceLandmarker
 from natural_video_llm.run_folder import JUDGE_FILE, RUN_FILE, run_parts
 from natural_video_llm.sessions.folder import Session, find_sessions
-from natural_video_llm.training.run_files import write_whole
 
 RIVALS = FACES[1:]
 

@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.errors import UserError, first_line
 from natural_video_llm.run_folder import REPLIES_FILE
-from natural_video_llm.training.run_files import write_whole
 
 # Where all are of one person, the second one is what can be had of the first.
 OTHER_PERSON, OTHER_SESSION = "other person", "another session"

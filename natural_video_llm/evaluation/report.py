@@ -10,12 +10,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.evaluation.reporting import evidence_views, reply_views, run_views
 from natural_video_llm.evaluation.reporting.material import Material, load_material
 from natural_video_llm.evaluation.reporting.paper import write_paper_figure
 from natural_video_llm.evaluation.reporting.timeline import conversations
 from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE
-from natural_video_llm.training.run_files import write_whole
 
 _PARTS = Path(__file__).with_name("reporting")
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.evaluation.evidence import Choices
 from natural_video_llm.evaluation.scoring import Part
 from natural_video_llm.evaluation.summary import right_candidates
 from natural_video_llm.run_folder import TOKEN_GAINS_FILE
 from natural_video_llm.sessions.aligned import AlignedUtterance, read_aligned
 from natural_video_llm.sessions.folder import Session
-from natural_video_llm.training.run_files import write_whole
 
 CONVERSATIONS = 3
 # What a page can show: some ten minutes of talk.

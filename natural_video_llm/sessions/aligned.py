@@ -1,12 +1,11 @@
 """`aligned_data.jsonl`: one utterance a line, each token with its time and the latents that it may see."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 
 
 class AlignedUtterance(BaseModel):
@@ -45,14 +44,7 @@ def write_aligned(path: Path, utterances: list[AlignedUtterance]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; nothing is left of it then.
     """
-    beside = path.with_name(f".{path.name}")
-    try:
-        beside.write_text("".join(u.model_dump_json() + "\n" for u in utterances), encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise write_error(path, error) from error
+    write_whole(path, "".join(u.model_dump_json() + "\n" for u in utterances))
 
 
 def read_aligned(path: Path) -> list[AlignedUtterance]:

@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
 from natural_video_llm.sessions.lock import appending
 
@@ -86,10 +87,3 @@ class AppendLog:
     def _read(self, start: int, end: int) -> bytes:
         self._file.seek(start)
         return self._file.read(end - start)
-
-
-def write_error(path: Path, error: OSError) -> UserError:
-    """The one clear line for a write that failed."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return UserError(f"{path}: disk full; free space, then start again: it goes on where it stopped")
-    return UserError(f"{path} cannot be written ({error.strerror or error}); choose a folder that is yours")

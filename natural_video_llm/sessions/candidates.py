@@ -5,14 +5,13 @@ Only evaluation reads them; which motion was played is written nowhere.
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 
 FILE_NAME = "candidates.jsonl"
 
@@ -69,14 +68,7 @@ def write_candidates(path: Path, entries: Sequence[Candidates]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text("".join(entry.model_dump_json() + "\n" for entry in entries), encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise write_error(path, error) from error
+    write_whole(path, "".join(entry.model_dump_json() + "\n" for entry in entries))
 
 
 def _repeated(items: list[str]) -> list[str]:

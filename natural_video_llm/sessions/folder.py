@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import AppendLog, write_error
+from natural_video_llm.sessions.append_log import AppendLog
 from natural_video_llm.sessions.clock import SessionClock, boot_id
 from natural_video_llm.sessions.events import (
     EVENT_ADAPTER,

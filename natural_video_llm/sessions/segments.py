@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.events import VideoSegmentEnd, VideoSegmentStart
 from natural_video_llm.sessions.folder import Session, SessionWriter
 from natural_video_llm.sessions.latents import load_latents

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.training.dataset import FaceTrack
-from natural_video_llm.training.run_files import cannot_write
 
 _PARTS = ("latents", "times", "present")
 
@@ -42,7 +42,7 @@ class FaceStore:
                     _save(self.folder / f"{number:06d}.{part}.npy", getattr(track, part))
         except OSError as error:
             self.clear()
-            raise cannot_write(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def read(self) -> list[FaceTrack]:
         """All tracks in the order in which they were written, their latents mapped."""

@@ -15,11 +15,11 @@ from huggingface_hub import ModelCardData
 from transformers.utils import cached_file
 
 from natural_video_llm import assets
+from natural_video_llm.disk import write_whole
 from natural_video_llm.models.fusion_transformer import FusionConfig, read_config
 from natural_video_llm.run_folder import RUN_FILE
 from natural_video_llm.sessions.events import VideoSegmentStart
 from natural_video_llm.sessions.folder import Session
-from natural_video_llm.training.run_files import write_whole
 
 CARD_FILE = "README.md"
 _KNOWN_BASES = {assets.DEFAULT_LLM: ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm
 from natural_video_llm.device import pick_device, pick_dtype
+from natural_video_llm.disk import DISK_FULL, write_whole
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
@@ -44,7 +45,6 @@ from natural_video_llm.training.number_ranges import check_numbers
 from natural_video_llm.training.options import NUMBERS, TrainOptions
 from natural_video_llm.training.own_text import sample_text
 from natural_video_llm.training.processes import Processes
-from natural_video_llm.training.run_files import DISK_FULL, write_whole
 from natural_video_llm.training.setting import Progress, Setting
 from natural_video_llm.training.trainer import Trainer, part_name
 

@@ -10,11 +10,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from natural_video_llm.disk import write_whole
 from natural_video_llm.evaluation.reporting.evidence_views import in_order, shift_points
 from natural_video_llm.evaluation.reporting.figures import estimate_of, has_interval
 from natural_video_llm.evaluation.reporting.material import part_of
 from natural_video_llm.evaluation.statistics import Estimate
-from natural_video_llm.training.run_files import write_whole
 
 _INK, _ACCENT, _FAINT = "#1d2126", "#0b6e75", "#9aa3ad"
 _DOTS_PER_INCH = 200

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.candidates import FILE_NAME as CANDIDATES
 from natural_video_llm.sessions.events import EVENT_ADAPTER, Event, SessionStart, Text
 from natural_video_llm.sessions.exchange.latent_files import metadata_of, put_together

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.candidates import FILE_NAME as CANDIDATES
 from natural_video_llm.sessions.events import SCHEMA_VERSION as SESSION_SCHEMA_VERSION
 from natural_video_llm.sessions.events import Event, SessionStart, Text

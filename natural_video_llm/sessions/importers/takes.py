@@ -15,8 +15,8 @@ from typing import Literal
 
 import av
 
+from natural_video_llm.disk import write_error
 from natural_video_llm.errors import UserError
-from natural_video_llm.sessions.append_log import write_error
 from natural_video_llm.sessions.clock import utc_now
 from natural_video_llm.sessions.events import (
     SessionEnd,

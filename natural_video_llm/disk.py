@@ -1,4 +1,4 @@
-"""Files of a run folder: written whole or not at all, and what keeps them from it told in one line."""
+"""Files written whole or not at all, and what keeps them from it, told in one line."""
 
 import errno
 from contextlib import suppress
@@ -22,7 +22,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         beside.replace(path)
     except OSError as error:
         _remove(beside)
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
 
 
 def check_writable(folder: Path) -> None:
@@ -35,14 +35,16 @@ def check_writable(folder: Path) -> None:
     try:
         probe.write_bytes(bytes(4096))
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     finally:
         _remove(probe)
 
 
-def cannot_write(path: Path, error: OSError) -> UserError:
-    remedy = "free disk space, run again" if error.errno in DISK_FULL else "mend its rights, or choose another folder"
-    return UserError(f"{path} cannot be written ({error.strerror}); {remedy}")
+def write_error(path: Path, error: OSError) -> UserError:
+    """The one clear line for a write that failed."""
+    if error.errno in DISK_FULL:
+        return UserError(f"{path}: disk full; free space, then start again: it goes on where it stopped")
+    return UserError(f"{path} cannot be written ({error.strerror or error}); mend its rights, or choose another folder")
 
 
 def _remove(path: Path) -> None:
