@@ -10,14 +10,13 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write beside and rename, in a folder that is made where it is missing.
+    """Write beside and rename.
 
     Raises:
-        UserError: the disk is full, or the folder cannot be written; what was there before stays.
+        UserError: the disk is full, the folder cannot be written or is gone; what was there before stays.
     """
     beside = path.with_name(f".{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
         beside.replace(path)
     except OSError as error:
@@ -43,7 +42,7 @@ def check_writable(folder: Path) -> None:
 def write_error(path: Path, error: OSError) -> UserError:
     """The one clear line for a write that failed."""
     if error.errno in DISK_FULL:
-        return UserError(f"{path}: disk full; free space, then start again: it goes on where it stopped")
+        return UserError(f"{path}: disk full; free space, then run again")
     return UserError(f"{path} cannot be written ({error.strerror or error}); mend its rights, or choose another folder")
 
 

@@ -27,7 +27,7 @@ ALLOWED = {
     },
     "inference": {
         *("sessions", "models", "preprocessing.encoders", "preprocessing.options"),
-        *("assets", "checkpoint", "console", "device", "errors", "ray_cluster", "run_folder"),
+        *("assets", "checkpoint", "console", "device", "disk", "errors", "ray_cluster", "run_folder"),
         *("stop_signals", "tokenization"),
     },
     "disk": {"errors"},

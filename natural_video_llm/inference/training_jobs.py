@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from natural_video_llm.disk import write_error, write_whole
 from natural_video_llm.errors import UserError
 from natural_video_llm.inference.serving.guard import is_plain_name
 from natural_video_llm.run_folder import EVAL_FILE, REPORT_FILE, RUN_FILE
@@ -290,11 +291,9 @@ def _prepare(folder: Path, request: Request, recordings: Path, recipe: Path) -> 
                 (links / name).symlink_to(recordings / name, target_is_directory=True)
         if not (folder / _RECIPE_FILE).exists():
             shutil.copyfile(recipe, folder / _RECIPE_FILE)
-        beside = folder / f".{_REQUEST_FILE}"
-        beside.write_text(json.dumps(asdict(request), indent=2) + "\n", encoding="utf-8")
-        beside.replace(folder / _REQUEST_FILE)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written ({error.strerror}); free disk space or mend its rights") from error
+        raise write_error(folder, error) from error
+    write_whole(folder / _REQUEST_FILE, json.dumps(asdict(request), indent=2) + "\n")
 
 
 def _read_request(folder: Path) -> Request | None:

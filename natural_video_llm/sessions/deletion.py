@@ -1,6 +1,7 @@
 """A session and all that was made of it, deleted at once."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -57,7 +58,8 @@ def delete_session(path: Path, runs: Path | None = None) -> list[Path]:
     path, session_id = path.resolve(), session_id_of(path)
     with role_lock(path, "video"):
         made = [] if runs is None else made_of(session_id, runs)
-        links = [] if runs is None else [at for at in runs.rglob("*") if at.is_symlink() and at.resolve() == path]
+        found = [] if runs is None else _below(runs, path.name)
+        links = [at for at in found if at.is_symlink() and at.resolve() == path]
         remove_files((*made, *links))
         remove_folder(path)
     return made
@@ -100,7 +102,7 @@ def remove_folder(path: Path) -> None:
 def runs_trained_on(session_id: str, runs: Path) -> list[tuple[Path, str]]:
     """(run folder, "train" or "test") for each run below `runs` whose run.json names the session."""
     found = []
-    for file in sorted(runs.rglob(RUN_FILE)):
+    for file in _below(runs, RUN_FILE):
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             found += [(file.parent, part) for part in ("train", "test") if session_id in record.get(part, [])]
@@ -124,7 +126,7 @@ def reports_of(session_id: str, runs: Path) -> list[Path]:
     Raises:
         UserError: one of them cannot be read.
     """
-    return [file for file in runs.rglob(REPORT_FILE) if session_id in _shown_in(file)]
+    return [file for file in _below(runs, REPORT_FILE) if session_id in _shown_in(file)]
 
 
 def _shown_in(report: Path) -> list[str]:
@@ -141,9 +143,15 @@ def _shown_in(report: Path) -> list[str]:
 def _evaluations_of(session_id: str, runs: Path) -> list[Path]:
     """Those that name it, and what a judge said of replies in it."""
     name = json.dumps(session_id).encode()
-    naming = [file for kind in _EVALUATION_FILES for file in runs.rglob(kind) if name in _content(file)]
+    naming = [file for file in _below(runs, *_EVALUATION_FILES) if name in _content(file)]
     judged = [file.with_name(kind) for file in naming if file.name == REPLIES_FILE for kind in _OF_REPLIES]
     return [*naming, *filter(Path.is_file, judged)]
+
+
+def _below(runs: Path, *names: str) -> list[Path]:
+    """What has one of these names; a folder that vanishes meanwhile is passed over, which `Path.rglob` cannot."""
+    walked = os.walk(runs)
+    return sorted(Path(at, name) for at, folders, files in walked for name in (*folders, *files) if name in names)
 
 
 def _content(file: Path) -> bytes:

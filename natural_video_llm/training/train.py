@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 
 from natural_video_llm.checkpoint import BaseLLM, load_base_llm
 from natural_video_llm.device import pick_device, pick_dtype
-from natural_video_llm.disk import DISK_FULL, write_whole
+from natural_video_llm.disk import DISK_FULL, write_error, write_whole
 from natural_video_llm.errors import UserError
 from natural_video_llm.models.chat_format import ChatFormat
 from natural_video_llm.models.fusion_transformer import FusionConfig, NaturalVideoLLM, default_fusion_layers
@@ -321,6 +321,10 @@ def _write_run_file(split: _Split, options: TrainOptions, trained: bool) -> None
         "trained": trained,
         "data": split.data,
     }
+    try:
+        split.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(split.out, error) from error
     write_whole(split.out / RUN_FILE, json.dumps(record, indent=2) + "\n")
 
 

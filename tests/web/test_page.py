@@ -113,11 +113,14 @@ def test_browser_counts_faces(chromium: str, server: Server, tmp_path: Path) -> 
     assert [picture["points"] is None for picture in found] == 17 * [False] + [True, False]
 
 
-def test_the_same_first_reply_from_the_browsers_points_and_the_servers(seen_twice: SeenTwice, starter: Engine) -> None:
-    """Whole replies, drawn from the same seed; without a face they are others. One of eight may differ: two words can
-    be as likely as each other (docs/page.md)."""
+@pytest.mark.parametrize("temperature", [0.7, 0.0])
+def test_the_same_first_reply_from_the_browsers_points_and_the_servers(
+    seen_twice: SeenTwice, starter: Engine, temperature: float
+) -> None:
+    """Whole replies, from the same seed; without a face they are others. One of eight may differ: two words can be as
+    likely as each other (docs/page.md)."""
     nobody: list[np.ndarray | None] = [None] * len(seen_twice.server)
-    sampling = Sampling(seed=0, max_tokens=20)
+    sampling = Sampling(temperature, seed=0, max_tokens=20)
     browser, server, without = (
         [first_reply(starter, message, points, seen_twice.size_px, sampling) for message in MESSAGES]
         for points in (seen_twice.browser, seen_twice.server, nobody)

@@ -43,5 +43,5 @@ export function useWork(fetched: () => Promise<void>): Work {
     setBusy(null);
   };
   useFocusKept(busy);
-  return { busy, error: notDone ?? notLoaded, load, act };
+  return { busy, error: notLoaded ?? notDone, load, act };
 }

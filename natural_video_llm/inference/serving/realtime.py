@@ -84,9 +84,7 @@ class _Connection:
     async def greet(self, resumed: bool) -> None:
         session = self._session
         if resumed:
-            # Nothing has ended yet where the old connection was not found dead.
-            session.cancel()
-            await session.stop_recording()
+            await session.detach()  # which was not done where the old connection is not known to be dead
             told = [events.Turn(role=role, text=text) for role, text in await session.turns()]
             self.outbox.put(events.SessionResumed(session=session.info(), turns=told))
         else:

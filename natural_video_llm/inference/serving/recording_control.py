@@ -53,8 +53,12 @@ class RecordingControl:
         def begin() -> LiveRecording:
             return LiveRecording(folder, wanted.keep, wanted.consent, self._clock, encoders, trouble)
 
+        begun = asyncio.create_task(asyncio.to_thread(begin))
         try:
-            self.now = await asyncio.to_thread(begin)
+            self.now = await asyncio.shield(begun)
+        except asyncio.CancelledError:  # the client has gone meanwhile
+            begun.add_done_callback(self._end_unwanted)
+            raise
         except UserError as error:
             self._failed(str(error))
             return
@@ -68,6 +72,10 @@ class RecordingControl:
             await asyncio.to_thread(recording.stop)
             self._put(events.RecordingStopped(session_id=recording.id))
             self._changed()
+
+    def _end_unwanted(self, begun: asyncio.Task[LiveRecording]) -> None:
+        if not begun.cancelled() and begun.exception() is None:
+            self._loop.run_in_executor(None, begun.result().stop)
 
     def _give_up(self, line: str) -> None:
         self._failed(line)

@@ -123,8 +123,7 @@ def import_takes(takes: Sequence[Take], out: Path, progress: Callable[[int, int]
     for done, (take, split) in enumerate(zip(takes, splits, strict=True), start=1):
         target = out / take.session_id
         if (target / "session.jsonl").exists():
-            _need_same(take, target, report)
-            report.kept += 1
+            report.kept += _is_same(take, target, report)
         else:
             _import_take(take, split, target, report)
         progress(done, len(takes))
@@ -145,19 +144,29 @@ def _import_take(take: Take, split: Literal["train", "test"] | None, target: Pat
             report.add(material.texts)
 
 
-def _need_same(take: Take, target: Path, report: Report) -> None:
-    """Raise UserError where the session that is there was not made of this take."""
+def _is_same(take: Take, target: Path, report: Report) -> bool:
+    """Whether the session that is there has the words of this take; tells the report where it has not.
+
+    Raises:
+        UserError: it films another person or comes from elsewhere.
+    """
     there = read_start(target)
     if there.person != take.person:
         raise UserError(f"{target} is there already and films {there.person}, not {take.person}; choose another OUT")
     if there.consent != take.consent:
         raise UserError(f"{target} is there already and comes from elsewhere; choose another OUT")
     if not take.own_clip:
-        return
+        return True
     with take.read(report) as material:
-        if material is not None and _in_order(material.texts) != _in_order(Session(target).texts):
+        if material is None:
+            return False
+        same = _in_order(material.texts) == _in_order(Session(target).texts)
+        if not same:
             clip = material.clips[0].video
-            raise UserError(f"{target} is there already with other words than {clip}; choose another OUT, or rename it")
+            report.broken.append(
+                f"{target} is there already with other words than {clip}; choose another OUT, or rename it"
+            )
+        return same
 
 
 def _in_order(texts: Sequence[Text]) -> list[Text]:
