@@ -21,5 +21,19 @@ def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def stop_signals_held() -> Iterator[None]:
+    """Ctrl-C and `kill` wait until the end of the block, in this thread and in processes that begin in it; none is
+    lost. Not on Windows."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt

@@ -16,7 +16,10 @@ ALLOWED = {
         *("sessions", "preprocessing.encoders"),
         *("assets", "console", "disk", "errors", "stop_signals", "workers"),
     },
-    "preprocessing": {"sessions", "assets", "errors", "console", "device", "ray_cluster", "tokenization", "workers"},
+    "preprocessing": {
+        *("sessions", "assets", "console", "device", "errors", "ray_cluster", "stop_signals", "tokenization"),
+        "workers",
+    },
     "training": {
         *("sessions", "models", "preprocessing.encoders"),
         *("assets", "checkpoint", "console", "device", "disk", "errors", "run_folder", "tokenization"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from natural_video_llm.errors import UserError
+from natural_video_llm.stop_signals import stop_signals_held
 
 if sys.platform != "win32":
     import fcntl
@@ -26,27 +27,30 @@ def claim(target: Path) -> Iterator[bool]:
     if sys.platform == "win32":
         yield True
         return
-    path = claim_file(target)
+    path, descriptor = claim_file(target), None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _lock(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written or locked ({error}); free disk space or mend rights") from error
-    if descriptor is None:
-        yield False
-        return
-    try:
-        yield True
+        with stop_signals_held():  # one that comes now ends the block below, which takes the file away
+            descriptor = _made_and_locked(path)
+        yield descriptor is not None
     finally:
-        # Removed while it is still locked: whoever opened it before sees in `_lock` that it is no longer there.
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        if descriptor is not None:
+            # Removed while it is still locked: whoever opened it before sees in `_lock` that it is no longer there.
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
 
 
 def claim_file(target: Path) -> Path:
     """The hidden file beside `target` that is locked while `target` is made."""
     return target.with_name(f".{target.stem}.claim")
+
+
+def _made_and_locked(path: Path) -> int | None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _lock(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written or locked ({error}); free disk space or mend rights") from error
 
 
 def _lock(path: Path) -> int | None:

@@ -1,10 +1,13 @@
 """Claims hold between processes and end with them."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from natural_video_llm.preprocessing.claim import claim, claim_file
 
@@ -38,6 +41,26 @@ def test_one_at_a_time_and_nothing_is_left(tmp_path: Path) -> None:
     with claim(target) as again:
         assert again
     assert not list(target.parent.iterdir())
+
+
+def test_a_stop_while_it_is_claimed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+
+    def lock_and_stop(descriptor: int, how: int) -> None:
+        lock(descriptor, how)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(fcntl, "flock", lock_and_stop)
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with pytest.raises(SystemExit), claim(tmp_path / "000000.safetensors"):
+            pytest.fail("it goes on")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
