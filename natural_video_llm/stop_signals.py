@@ -1,6 +1,7 @@
 """Ctrl-C, `kill` and a closed terminal as a normal end of work that would go on for ever."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,16 +24,23 @@ def on_stop_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def stop_signals_held() -> Iterator[None]:
-    """Ctrl-C and `kill` wait until the end of the block, in this thread and in processes that begin in it; none is
-    lost. Not on Windows."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Ctrl-C and `kill` wait until the end of the block; none is lost.
+
+    By handlers, not by the thread's mask: of a process with several threads, another one would let them through.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    came: list[int] = []
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not None]
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for waiting in came:
+            signal.raise_signal(waiting)
 
 
 def interrupt() -> None:

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from natural_video_llm.preprocessing.extract_video_latents import ExtractedSegment, extract_in_worker, start_worker
 from natural_video_llm.preprocessing.options import Execution
-from natural_video_llm.stop_signals import stop_signals_held
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -24,7 +25,7 @@ class WatchWorkers:
 
     def submit(self, video: Path, target: Path, frames: int) -> Future[ExtractedSegment | None]:
         """`extract_segment` in one of the processes."""
-        with stop_signals_held():  # a new process inherits that, until it is ready for them
+        with _signals_held():  # a new process inherits that, until it is ready for them
             return self._pool.submit(_work, video, target, frames)
 
     def stop(self) -> None:
@@ -61,3 +62,13 @@ def _work(video: Path, target: Path, frames: int) -> ExtractedSegment | None:
         return extract_in_worker(video, target, frames)
     finally:
         _working = False
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals that would stop the watcher wait; none is lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ with claim(Path(sys.argv[1])) as is_ours:
 """
 COUNT = """
 import sys
+import threading
+import time
 from pathlib import Path
 from natural_video_llm.preprocessing.claim import claim
 target, made = Path(sys.argv[1]), 0
@@ -55,6 +59,7 @@ def test_a_stop_while_it_is_claimed_leaves_nothing(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(fcntl, "flock", lock_and_stop)
     before = signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=time.sleep, args=(1,)).start()  # which lets the signal through
     try:
         with pytest.raises(SystemExit), claim(tmp_path / "000000.safetensors"):
             pytest.fail("it goes on")
