@@ -19,11 +19,10 @@ interface Props {
 /** Where the time goes, from the camera to the word. */
 export function Delays({ conversation, camera, droppedHere }: Props) {
   const { stagesMs, server } = conversation;
-  const rows: [string, string][] = Object.entries(stagesMs).flatMap(([stage, ms]) =>
-    ms === null || !Number.isFinite(ms)
-      ? []
-      : [[NAMES[stage] ?? stage.replaceAll("_", " "), `${ms.toFixed(ms < 10 ? 1 : 0)} ms`]],
-  );
+  const rows = Object.entries(stagesMs).map(([stage, ms]): [string, string] => [
+    NAMES[stage] ?? stage.replaceAll("_", " "),
+    `${ms.toFixed(ms < 10 ? 1 : 0)} ms`,
+  ]);
   const { status } = camera;
   if (status?.workMs != null) rows.unshift(["Face points in this browser", `${status.workMs.toFixed(0)} ms`]);
   if (status) rows.push(["Pictures a second", `at most ${status.rateHz}`]);
